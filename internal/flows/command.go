@@ -1,0 +1,104 @@
+package flows
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Command is one request to change one flow.
+type Command struct {
+	// FlowID is the flow to change; for a [Create] the id it is to have.
+	FlowID uuid.UUID
+	// IfRevision refuses the command unless the flow is at this revision; nil applies it to whatever is there.
+	IfRevision *int64
+	// Actor is the caller's name, for the audit trail.
+	Actor string
+	// MaxState is how many bytes the state may have after a caller's merge; 0 is no limit.
+	MaxState int
+	Action   Action
+}
+
+// Action is what a command does: one of the types below.
+type Action interface {
+	// validate reports to v the values that are never allowed, whatever the flow.
+	validate(v *values)
+	// apply makes the change on d, or refuses it.
+	apply(d *decision) error
+}
+
+// Create makes a flow. A mirrored one is started in the same change.
+type Create struct {
+	Mode            Mode
+	ControllerID    string
+	Goal            string
+	OwnerSessionKey string
+	RequesterOrigin string
+	CurrentStep     string          // "" is [DefaultStep]
+	State           json.RawMessage // nil is {}
+	Labels          map[string]string
+}
+
+// Start moves a created flow to running.
+type Start struct{}
+
+// SetWait moves a running flow to waiting.
+type SetWait struct {
+	Kind    WaitKind
+	Details json.RawMessage
+}
+
+// Resume ends a wait by hand. A nil patch is none; "null" is a patch.
+type Resume struct{ Patch json.RawMessage }
+
+// Finish ends a running flow well. A nil FinalState is none; "null" is a patch.
+type Finish struct{ FinalState json.RawMessage }
+
+// Fail ends a running or waiting flow badly.
+type Fail struct{ Reason string }
+
+// RequestCancel sets the sticky cancel intent, and cancels at once where nothing is in flight. Where the intent is
+// already set or the flow has ended it changes nothing and is no error.
+type RequestCancel struct{ Reason *string }
+
+// Cancel moves any flow that has not ended to cancelled.
+type Cancel struct{ Reason *string }
+
+// UpdateState changes the caller's own fields, in any status that is not terminal. At least one field is set.
+type UpdateState struct {
+	Patch       json.RawMessage // nil is none
+	CurrentStep *string
+	Goal        *string
+	Labels      map[string]*string // nil is none; a nil value removes the label
+}
+
+// ObserveStep records what is known of one step: a new row, or the new values of a recorded one. Terminal flows accept
+// it too.
+type ObserveStep struct {
+	StepID          uuid.UUID // the id a new step is to have
+	RunID           string
+	Runtime         *Mode // nil: as recorded, or the flow's mode
+	Task            string
+	Status          StepStatus
+	ChildSessionKey OptionalString  // absent keeps the recorded one
+	Result          json.RawMessage // nil is null
+	ObservedAt      *time.Time      // nil: now, and never stale
+}
+
+// OptionalString is a string, null, or not given at all.
+type OptionalString struct {
+	Set   bool
+	Value *string
+}
+
+// Erase removes a terminal flow with its steps and trail.
+type Erase struct{}
+
+// Needs reports which step the command must see besides the flow; ok is false where it needs none.
+func (c Command) Needs() (runID string, ok bool) {
+	if a, is := c.Action.(ObserveStep); is {
+		return a.RunID, true
+	}
+	return "", false
+}

@@ -1,0 +1,156 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"taskflow/internal/flows"
+
+	"github.com/google/uuid"
+)
+
+// Reader reads what is committed: a change that was answered is seen by every read that begins afterwards.
+// Errors: ErrUnavailable, ctx's error, and those named with a method.
+type Reader interface {
+	// Flow reads one flow, or flows.ErrNotFound.
+	Flow(ctx context.Context, id uuid.UUID) (*flows.Flow, error)
+	// Flows reads one page of the flows that match q, in q's order, without a repeat or a gap between pages: a flow
+	// that was committed before the first page was read, and does not change, is on exactly one page.
+	Flows(ctx context.Context, q FlowQuery) (FlowPage, error)
+	// Step reads one step, or flows.ErrNotFound.
+	Step(ctx context.Context, key StepKey) (*flows.Step, error)
+	// Steps reads one page of a flow's steps, oldest first, or flows.ErrNotFound where there is no such flow.
+	Steps(ctx context.Context, q StepQuery) (StepPage, error)
+	// Events reads one page of the audit trail in the order of Seq, or flows.ErrNotFound where q names a flow that
+	// does not exist and is FromFlow.
+	Events(ctx context.Context, q EventQuery) (EventPage, error)
+	// Stats counts.
+	Stats(ctx context.Context) (Stats, error)
+	// SchemaVersion reads the version of the last migration that was applied.
+	SchemaVersion(ctx context.Context) (int64, error)
+}
+
+// FlowOrder is an order of flows.
+type FlowOrder string
+
+const (
+	CreatedAsc  FlowOrder = "created_at"
+	CreatedDesc FlowOrder = "-created_at"
+	// UpdatedAsc and UpdatedDesc go by the commit order of each flow's last change, which is the order of updated_at
+	// but for changes that were committed at once.
+	UpdatedAsc  FlowOrder = "updated_at"
+	UpdatedDesc FlowOrder = "-updated_at"
+)
+
+// Desc reports whether the newest come first.
+func (o FlowOrder) Desc() bool { return o == CreatedDesc || o == UpdatedDesc }
+
+// ByUpdate reports whether the order goes by the last change.
+func (o FlowOrder) ByUpdate() bool { return o == UpdatedAsc || o == UpdatedDesc }
+
+// FlowQuery selects flows. A zero field does not narrow.
+type FlowQuery struct {
+	OwnerSessionKey string
+	ControllerID    string
+	Mode            flows.Mode
+	Statuses        []flows.Status // any of them
+	Labels          []Label        // all of them
+	WaitKind        flows.WaitKind
+	CancelRequested *bool
+	// Bounds on the times are exclusive.
+	CreatedAfter, CreatedBefore, UpdatedAfter, UpdatedBefore *time.Time
+	// GoalContains is a substring of the goal, case-sensitive.
+	GoalContains string
+
+	Order FlowOrder // "" is CreatedDesc
+	// Limit is the most flows a page may have, at least 1.
+	Limit int
+	// From is where the page begins: the Next of the page before, with the same Order; nil for the first page.
+	From *FlowPosition
+	// WithoutState leaves State nil.
+	WithoutState bool
+}
+
+// Label is a label that a flow must have.
+type Label struct{ Key, Value string }
+
+// FlowPosition is a place in an order of flows: the last flow that a page has dealt with.
+type FlowPosition struct {
+	// Time and ID place a flow in an order by creation.
+	Time time.Time
+	ID   uuid.UUID
+	// Seq places it in an order by update: the number of its last change's event.
+	Seq int64
+}
+
+// FlowPage is one page. Where a filter is not served by an index the page examines a bounded number of flows, and may
+// be short or empty; Next is nil only at the end of the list.
+type FlowPage struct {
+	Items []*flows.Flow
+	Next  *FlowPosition
+}
+
+// StepQuery selects the steps of a flow.
+type StepQuery struct {
+	FlowID uuid.UUID
+	Limit  int           // at least 1
+	From   *StepPosition // the Next of the page before
+}
+
+// StepPosition is a place in a flow's list of steps.
+type StepPosition struct {
+	CreatedAt time.Time
+	ID        uuid.UUID
+}
+
+// StepPage is one page of steps; Next is nil at the end.
+type StepPage struct {
+	Items []*flows.Step
+	Next  *StepPosition
+}
+
+// EventQuery selects audit events. A zero field does not narrow.
+type EventQuery struct {
+	FlowID uuid.UUID
+	// FromFlow asks for the trail of FlowID itself: an unknown flow is an error, not an empty page.
+	FromFlow        bool
+	OwnerSessionKey string
+	ControllerID    string
+	Mode            flows.Mode
+	Kinds           []flows.EventKind // any of them
+	// Desc lists the newest first.
+	Desc bool
+	// After is the Seq of the last event already seen, in the order of the list; nil begins at its start.
+	After *int64
+	Limit int // at least 1
+}
+
+// EventPage is one page of events. A page may be short or empty where few events match; Next is nil only where the
+// list had no more when it was read.
+type EventPage struct {
+	Items []flows.Event
+	Next  *int64 // the After of the next page
+}
+
+// Stats are counts over all flows.
+type Stats struct {
+	ByStatus     map[flows.Status]int64 // every status, 0 where there is none
+	ByController []ControllerCount      // most flows first, then by name; at most MaxControllers
+	// OldestWaiting is the flow that has waited longest; nil where none waits.
+	OldestWaiting *WaitingFlow
+}
+
+// MaxControllers is the most controllers that Stats lists.
+const MaxControllers = 100
+
+// ControllerCount is how many flows a controller has.
+type ControllerCount struct {
+	ControllerID string
+	Flows        int64
+}
+
+// WaitingFlow is a flow and the time its wait began.
+type WaitingFlow struct {
+	FlowID uuid.UUID
+	Since  time.Time
+}
