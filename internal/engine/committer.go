@@ -1,0 +1,163 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"taskflow/internal/store"
+)
+
+// commitTimeout bounds one batch, with all the tries the store makes of it, so that a database that answers nothing
+// ends as store.ErrUnavailable or store.ErrOutcomeUnknown and not in silence.
+const commitTimeout = 20 * time.Second
+
+// request is one call of Apply or ApplyAll. The caller owns it until it is queued and again once done is closed; in
+// between the committer does.
+type request struct {
+	commands []Command
+	invalid  map[int]error // commands that Validate refused
+	once     *Once[[]Outcome]
+
+	outcomes []Outcome
+	replay   []byte
+	err      error
+	done     chan struct{}
+}
+
+func (r *request) refuse(i int, err error) {
+	if r.invalid == nil {
+		r.invalid = make(map[int]error)
+	}
+	r.invalid[i] = err
+}
+
+// fail answers every command of the request with one error.
+func (r *request) fail(err error) {
+	r.err = err
+	r.outcomes = make([]Outcome, len(r.commands))
+	for i := range r.outcomes {
+		r.outcomes[i].Err = err
+	}
+	if r.once == nil {
+		r.err = nil // each command has its own answer
+	}
+}
+
+// commitAll serves one queue until it is closed and empty.
+func (e *Engine) commitAll(queue chan *request) {
+	for first := range queue {
+		batch := e.collect(first, queue)
+		e.commit(batch)
+		for _, r := range batch {
+			close(r.done)
+		}
+	}
+}
+
+// collect adds what has queued behind first, without waiting for more: waiting for a batch to fill only costs.
+func (e *Engine) collect(first *request, queue chan *request) []*request {
+	batch, commands := []*request{first}, len(first.commands)
+	for commands < e.options.Batch {
+		select {
+		case r, open := <-queue:
+			if !open {
+				return batch
+			}
+			batch = append(batch, r)
+			commands += len(r.commands)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commit makes the changes of a batch and fills in every outcome. Where the transaction fails for a reason of one of
+// its commands, the batch is split until that command stands alone, so that no stranger fails with it.
+func (e *Engine) commit(batch []*request) {
+	err := e.try(batch)
+	switch {
+	case err == nil:
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrOutcomeUnknown), errors.Is(err, context.DeadlineExceeded):
+		e.options.Logger.Warn("commit failed", "requests", len(batch), "error", err)
+		for _, r := range batch {
+			r.fail(err)
+		}
+	case len(batch) > 1:
+		half := len(batch) / 2
+		e.commit(batch[:half])
+		e.commit(batch[half:])
+	case batch[0].once == nil && len(batch[0].commands) > 1:
+		e.commitApart(batch[0])
+	default:
+		e.options.Logger.Error("change failed", "error", err)
+		batch[0].fail(err)
+	}
+}
+
+// commitApart makes each command of a request a change of its own.
+func (e *Engine) commitApart(r *request) {
+	outcomes := make([]Outcome, len(r.commands))
+	for i, c := range r.commands {
+		alone := &request{commands: []Command{c}}
+		if err, refused := r.invalid[i]; refused {
+			alone.refuse(0, err)
+		}
+		e.commit([]*request{alone})
+		outcomes[i] = alone.outcomes[0]
+	}
+	r.outcomes = outcomes
+}
+
+// try decides and writes a batch in one transaction. A panic on the way has rolled it back and is an error like any
+// other.
+func (e *Engine) try(batch []*request) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			e.options.Logger.Error("panic in a batch", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	// The transaction outlives its callers: one that hangs up abandons its answer, not the change of everybody else.
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	return e.store.Update(ctx, func(tx store.Tx) error {
+		snapshot, err := tx.Load(need(batch))
+		if err != nil {
+			return err
+		}
+		w := newWorkspace(snapshot, e.options.AnswerTTL)
+		for _, r := range batch {
+			w.run(r)
+		}
+		writes := w.writes()
+		if writes.Empty() {
+			return nil
+		}
+		return tx.Save(writes)
+	})
+}
+
+// need is everything the commands of a batch look at.
+func need(batch []*request) store.Need {
+	var n store.Need
+	for _, r := range batch {
+		if r.once != nil {
+			n.Answers = append(n.Answers, r.once.Key)
+		}
+		for i := range r.commands {
+			c := &r.commands[i]
+			n.Flows = append(n.Flows, c.FlowID)
+			if c.Once != nil {
+				n.Answers = append(n.Answers, c.Once.Key)
+			}
+			if runID, ok := c.Needs(); ok {
+				n.Steps = append(n.Steps, store.StepKey{FlowID: c.FlowID, RunID: runID})
+			}
+		}
+	}
+	return n
+}

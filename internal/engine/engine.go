@@ -1,0 +1,209 @@
+package engine
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"taskflow/internal/flows"
+	"taskflow/internal/store"
+)
+
+var (
+	// ErrOverloaded: the queue is full. Nothing was changed.
+	ErrOverloaded = errors.New("queue full")
+	// ErrStopped: the engine is shutting down and takes no more commands. Nothing was changed.
+	ErrStopped = errors.New("shutting down")
+	// ErrKeyReused: the idempotency key was sent before with another request. Nothing was changed.
+	ErrKeyReused = errors.New("idempotency key was used for another request")
+)
+
+// Command is a flows.Command, and the idempotency key it was sent with, if any.
+type Command struct {
+	flows.Command
+	Once *Once[Result]
+}
+
+// Once makes a request take effect once: its first success is stored in the commit of its effect, and a repeat within
+// Options.AnswerTTL is answered with what was stored.
+type Once[T any] struct {
+	Key         store.AnswerKey
+	Fingerprint [32]byte
+	// Encode renders the answer that is to be stored. It runs in the committer, once or, if the batch is tried again,
+	// more than once.
+	Encode func(T) []byte
+}
+
+// Result is what an accepted command did.
+type Result struct {
+	flows.Change
+	// Replay is the stored answer to an earlier request with the same key; nil where this one took effect itself.
+	// With it, Change is empty.
+	Replay []byte
+}
+
+// Outcome is the answer to one command of several.
+type Outcome struct {
+	Result
+	// Err is why the command was refused or not made: an error of the package flows, one of this package's or
+	// store's, or an unexpected one.
+	Err error
+}
+
+// Options of an Engine. The zero value of each is the default.
+type Options struct {
+	// Committers commit batches side by side; flows are spread over them by id. Default 2.
+	Committers int
+	// Queue is how many requests may wait for each committer before new ones are turned away. Default 4096.
+	Queue int
+	// Batch is how many commands a transaction takes at most; a single ApplyAll may exceed it. Default 512.
+	Batch int
+	// AnswerTTL is how long a stored answer is given again. Default 24 h.
+	AnswerTTL time.Duration
+	Logger    *slog.Logger
+}
+
+func (o *Options) setDefaults() {
+	setDefault(&o.Committers, 2)
+	setDefault(&o.Queue, 4096)
+	setDefault(&o.Batch, 512)
+	setDefault(&o.AnswerTTL, 24*time.Hour)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Engine applies commands. It owns one goroutine for each committer and one that sweeps expired answers, from New to
+// Close.
+type Engine struct {
+	store   store.Updater
+	options Options
+	queues  []chan *request
+	stopped chan struct{} // closed when no more requests are taken
+	work    sync.WaitGroup
+	next    atomic.Uint32 // spreads requests that name several flows
+
+	// gate keeps a request from being queued after its committer has looked for the last time: senders hold it for
+	// reading, Close for writing.
+	gate sync.RWMutex
+}
+
+// New starts an engine over a store.
+func New(s store.Updater, o Options) *Engine {
+	o.setDefaults()
+	e := &Engine{store: s, options: o, stopped: make(chan struct{})}
+	for range o.Committers {
+		queue := make(chan *request, o.Queue)
+		e.queues = append(e.queues, queue)
+		e.work.Go(func() { e.commitAll(queue) })
+	}
+	e.work.Go(e.sweepAll)
+	return e
+}
+
+// Close takes no more commands, lets those that were queued be committed and answered, and waits for them until ctx
+// ends.
+func (e *Engine) Close(ctx context.Context) error {
+	e.gate.Lock()
+	select {
+	case <-e.stopped:
+	default:
+		close(e.stopped)
+		for _, queue := range e.queues {
+			close(queue)
+		}
+	}
+	e.gate.Unlock()
+	done := make(chan struct{})
+	go func() { // ends with the committers, whose transactions are bounded in time
+		e.work.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("draining the queue: %w", ctx.Err())
+	}
+}
+
+// Apply makes one change and answers when it is durable, or says why it was not made: an error of the package flows
+// where it was refused, [ErrKeyReused], [ErrOverloaded], [ErrStopped], store.ErrUnavailable: nothing was changed;
+// store.ErrOutcomeUnknown: it may have been. A ctx that ends abandons the wait, not the command, which may still be
+// made: that too is store.ErrOutcomeUnknown.
+func (e *Engine) Apply(ctx context.Context, c Command) (Result, error) {
+	if err := c.Validate(); err != nil {
+		return Result{}, err
+	}
+	r := &request{commands: []Command{c}, done: make(chan struct{})}
+	if err := e.send(ctx, r, e.shard(&c)); err != nil {
+		return Result{}, err
+	}
+	return r.outcomes[0].Result, r.outcomes[0].Err
+}
+
+// ApplyAll makes many changes, in order, in as few commits as can be; each is made or refused on its own. With once,
+// they are one commit, and the answer to all of them is stored with it; a repeat gets it as replay. An error means
+// that none of them was made, but store.ErrOutcomeUnknown, which leaves it open.
+func (e *Engine) ApplyAll(ctx context.Context, commands []Command, once *Once[[]Outcome]) (outcomes []Outcome, replay []byte, err error) {
+	r := &request{commands: commands, once: once, done: make(chan struct{})}
+	for i := range commands {
+		if err := commands[i].Validate(); err != nil {
+			r.refuse(i, err)
+		}
+	}
+	if err := e.send(ctx, r, int(e.next.Add(1)%uint32(len(e.queues)))); err != nil {
+		return nil, nil, err
+	}
+	return r.outcomes, r.replay, r.err
+}
+
+// shard is the committer for a command. Commands on one flow meet there, and so do creates with one key.
+func (e *Engine) shard(c *Command) int {
+	hash := c.FlowID[8:] // the random part of a version 7 id
+	if _, creates := c.Action.(flows.Create); creates && c.Once != nil {
+		hash = c.Once.Key[:8]
+	}
+	return int(binary.BigEndian.Uint64(hash) % uint64(len(e.queues)))
+}
+
+// send queues a request and waits for its answer.
+func (e *Engine) send(ctx context.Context, r *request, shard int) error {
+	if err := e.enqueue(r, shard); err != nil {
+		return err
+	}
+	select {
+	case <-r.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: gave up waiting: %w", store.ErrOutcomeUnknown, ctx.Err())
+	}
+}
+
+func (e *Engine) enqueue(r *request, shard int) error {
+	e.gate.RLock()
+	defer e.gate.RUnlock()
+	select {
+	case <-e.stopped:
+		return ErrStopped
+	default:
+	}
+	select {
+	case e.queues[shard] <- r:
+		return nil
+	default:
+		return ErrOverloaded
+	}
+}

@@ -1,0 +1,184 @@
+package engine
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"taskflow/internal/flows"
+	"taskflow/internal/store"
+
+	"github.com/google/uuid"
+)
+
+// workspace is a batch in the making: what is recorded, and what the commands decided so far make of it. A later
+// command sees an earlier one's result.
+type workspace struct {
+	now       time.Time
+	answerTTL time.Duration
+	recorded  store.Snapshot
+	touched   []uuid.UUID // in the order of the first touch
+	flows     map[uuid.UUID]*flowEntry
+	steps     map[store.StepKey]*flows.Step // observed in this batch
+	answers   map[store.AnswerKey]store.Answer
+	events    []flows.Event
+}
+
+// flowEntry is one flow of the batch.
+type flowEntry struct {
+	recorded *flows.Flow // nil where there was none
+	flow     *flows.Flow // as it is by now; nil where there is none
+	erased   bool        // the recorded row goes
+	changed  bool
+}
+
+func newWorkspace(snapshot store.Snapshot, answerTTL time.Duration) *workspace {
+	return &workspace{
+		now: snapshot.Now, answerTTL: answerTTL, recorded: snapshot,
+		flows:   make(map[uuid.UUID]*flowEntry, len(snapshot.Flows)),
+		steps:   make(map[store.StepKey]*flows.Step),
+		answers: make(map[store.AnswerKey]store.Answer),
+	}
+}
+
+// run decides a request and fills in its outcomes.
+func (w *workspace) run(r *request) {
+	r.outcomes, r.replay, r.err = nil, nil, nil
+	if r.once != nil {
+		if r.replay, r.err = w.replay(r.once.Key, r.once.Fingerprint); r.replay != nil || r.err != nil {
+			return
+		}
+	}
+	r.outcomes = make([]Outcome, len(r.commands))
+	for i := range r.commands {
+		if err := r.invalid[i]; err != nil {
+			r.outcomes[i].Err = err
+			continue
+		}
+		r.outcomes[i].Result, r.outcomes[i].Err = w.decide(&r.commands[i])
+	}
+	if r.once != nil {
+		w.keep(r.once.Key, r.once.Fingerprint, r.once.Encode(r.outcomes))
+	}
+}
+
+func (w *workspace) decide(c *Command) (Result, error) {
+	if c.Once != nil {
+		replay, err := w.replay(c.Once.Key, c.Once.Fingerprint)
+		if replay != nil || err != nil {
+			return Result{Replay: replay}, err
+		}
+	}
+	entry := w.entry(c.FlowID)
+	change, err := flows.Decide(flows.Subject{Flow: entry.flow, Step: w.step(c, entry)}, c.Command, w.now)
+	if err != nil {
+		return Result{}, err
+	}
+	w.apply(entry, change)
+	result := Result{Change: change}
+	if c.Once != nil {
+		w.keep(c.Once.Key, c.Once.Fingerprint, c.Once.Encode(result))
+	}
+	return result, nil
+}
+
+func (w *workspace) entry(id uuid.UUID) *flowEntry {
+	entry := w.flows[id]
+	if entry == nil {
+		recorded := w.recorded.Flows[id]
+		entry = &flowEntry{recorded: recorded, flow: recorded}
+		w.flows[id] = entry
+		w.touched = append(w.touched, id)
+	}
+	return entry
+}
+
+// step is the step the command needs to see, as it is by now.
+func (w *workspace) step(c *Command, entry *flowEntry) *flows.Step {
+	runID, ok := c.Needs()
+	if !ok {
+		return nil
+	}
+	key := store.StepKey{FlowID: c.FlowID, RunID: runID}
+	if step := w.steps[key]; step != nil || entry.erased {
+		return step
+	}
+	return w.recorded.Steps[key]
+}
+
+func (w *workspace) apply(entry *flowEntry, change flows.Change) {
+	if change.Erased {
+		w.erase(entry)
+		return
+	}
+	entry.flow = change.Flow
+	entry.changed = entry.changed || change.Created || change.Updated
+	w.events = append(w.events, change.Events...)
+	if change.Step != nil && !change.Stale {
+		w.steps[store.StepKey{FlowID: change.Step.FlowID, RunID: change.Step.RunID}] = change.Step
+	}
+}
+
+// erase forgets a flow and whatever the batch has recorded of it.
+func (w *workspace) erase(entry *flowEntry) {
+	id := entry.flow.ID
+	entry.flow, entry.changed = nil, false
+	entry.erased = entry.recorded != nil
+	w.events = slices.DeleteFunc(w.events, func(e flows.Event) bool { return e.FlowID == id })
+	maps.DeleteFunc(w.steps, func(key store.StepKey, _ *flows.Step) bool { return key.FlowID == id })
+}
+
+// replay is the stored answer for a key, nil where there is none, or ErrKeyReused.
+func (w *workspace) replay(key store.AnswerKey, fingerprint [32]byte) ([]byte, error) {
+	answer, made := w.answers[key]
+	if !made {
+		recorded := w.recorded.Answers[key]
+		if recorded == nil || !w.now.Before(recorded.CreatedAt.Add(w.answerTTL)) {
+			return nil, nil
+		}
+		answer = *recorded
+	}
+	if answer.Fingerprint != fingerprint {
+		return nil, ErrKeyReused
+	}
+	return answer.Response, nil
+}
+
+func (w *workspace) keep(key store.AnswerKey, fingerprint [32]byte, response []byte) {
+	w.answers[key] = store.Answer{Key: key, Fingerprint: fingerprint, Response: response, CreatedAt: w.now}
+}
+
+// writes is the net effect of the batch.
+func (w *workspace) writes() store.Writes {
+	writes := store.Writes{Events: w.events}
+	for _, id := range w.touched {
+		entry := w.flows[id]
+		if entry.erased {
+			writes.Erased = append(writes.Erased, id)
+		}
+		switch {
+		case !entry.changed:
+		case entry.recorded == nil || entry.erased:
+			writes.Created = append(writes.Created, entry.flow)
+		default:
+			writes.Updated = append(writes.Updated, store.FlowUpdate{
+				Flow:   entry.flow,
+				State:  !sameText(entry.recorded.State, entry.flow.State),
+				Labels: !maps.Equal(entry.recorded.Labels, entry.flow.Labels),
+			})
+		}
+	}
+	for _, step := range w.steps {
+		writes.Steps = append(writes.Steps, step)
+	}
+	for _, answer := range w.answers {
+		writes.Answers = append(writes.Answers, answer)
+	}
+	return writes
+}
+
+// sameText reports whether two states are one and the same text in memory. A change replaces a state and never alters
+// it, so this is enough, and does not read a large one.
+func sameText(a, b []byte) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
