@@ -1,0 +1,10 @@
+// Package api holds the contract as OpenAPI: openapi.yaml, written by hand, from which package oas is generated and
+// against which package httpapi checks every request.
+package api
+
+import _ "embed" // for the contract
+
+// Spec is openapi.yaml.
+//
+//go:embed openapi.yaml
+var Spec []byte

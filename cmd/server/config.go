@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/sosodev/duration"
+)
+
+// byteSize is a number of bytes: 1MiB, 256KiB, 65536.
+type byteSize int64
+
+// UnmarshalText reads a size that is at least one byte and at most a gigabyte.
+func (b *byteSize) UnmarshalText(text []byte) error {
+	n, err := humanize.ParseBytes(string(text))
+	if err != nil || n < 1 || n > 1<<30 {
+		return fmt.Errorf("%q is not a size like 256KiB, at most 1GiB", text)
+	}
+	*b = byteSize(n)
+	return nil
+}
+
+// period is an ISO 8601 duration: P1D, PT15M.
+type period time.Duration
+
+// UnmarshalText reads a duration that is longer than zero. Years and months have no fixed length and are refused.
+func (p *period) UnmarshalText(text []byte) error {
+	d, err := duration.Parse(string(text))
+	if err != nil || d.Years != 0 || d.Months != 0 || d.ToTimeDuration() <= 0 {
+		return fmt.Errorf("%q is not a duration like P1D or PT15M", text)
+	}
+	*p = period(d.ToTimeDuration())
+	return nil
+}
+
+// databaseURL tells SQLite and PostgreSQL apart. It is never printed whole: it may hold a password.
+type databaseURL struct {
+	sqlitePath  string
+	postgresURL string
+}
+
+// UnmarshalText reads sqlite:PATH or postgres://….
+func (u *databaseURL) UnmarshalText(text []byte) error {
+	s := string(text)
+	if path, ok := strings.CutPrefix(s, "sqlite:"); ok && path != "" {
+		*u = databaseURL{sqlitePath: path}
+		return nil
+	}
+	if strings.HasPrefix(s, "postgres://") || strings.HasPrefix(s, "postgresql://") {
+		*u = databaseURL{postgresURL: s}
+		return nil
+	}
+	return errors.New("must be sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE")
+}
+
+// databaseConfig is what every command that touches the database reads.
+type databaseConfig struct {
+	URL           databaseURL `name:"database-url" env:"TASKFLOW_DATABASE_URL" default:"sqlite:data/taskflow.db" placeholder:"URL" help:"sqlite:PATH or postgres://…; several hosts with target_session_attrs=read-write."`
+	NoAutoMigrate bool        `name:"no-auto-migrate" env:"TASKFLOW_NO_AUTO_MIGRATE" help:"Leave the schema to 'server migrate'."`
+}
+
+// checkListen holds the rule of the first day: without authentication, only this machine is served.
+func checkListen(address, auth string, allowed bool) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("TASKFLOW_LISTEN: %q is not host:port", address)
+	}
+	if auth != "none" || allowed || loopback(host) {
+		return nil
+	}
+	return fmt.Errorf("TASKFLOW_LISTEN=%s is open to others, and TASKFLOW_AUTH=none lets anybody in: listen on 127.0.0.1, or set TASKFLOW_ALLOW_UNAUTHENTICATED=true if something in front of this server keeps strangers out", address)
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

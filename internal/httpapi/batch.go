@@ -1,0 +1,199 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"taskflow/internal/engine"
+	"taskflow/internal/flows"
+	"taskflow/internal/httpapi/oas"
+)
+
+// RunBatch applies many calls in order, each answered as if it had been sent alone.
+func (a *api) RunBatch(ctx context.Context, r oas.RunBatchRequestObject) (oas.RunBatchResponseObject, error) {
+	info := requestOf(ctx)
+	b := batch{api: a, request: info}
+	for _, c := range r.Body.Commands {
+		b.add(c)
+	}
+	key, err := parseIdempotencyKey(r.Params.IdempotencyKey)
+	if err != nil {
+		return nil, err
+	}
+	var once *engine.Once[[]engine.Outcome]
+	if key != "" {
+		once = &engine.Once[[]engine.Outcome]{
+			Key:         answerKey(info.caller, key),
+			Fingerprint: fingerprint(info.method, info.path, ifMatch{}, info.body),
+			Encode:      func(outcomes []engine.Outcome) []byte { return b.reply(ctx, outcomes).encode() },
+		}
+	}
+	outcomes, replay, err := a.engine.ApplyAll(ctx, b.commands, once)
+	switch {
+	case err != nil:
+		return nil, err
+	case replay != nil:
+		return decodeReply(replay)
+	}
+	return b.reply(ctx, outcomes), nil
+}
+
+// batch is a list of calls: those that could be read are commands, in order; the others are refused already.
+type batch struct {
+	api      *api
+	request  *request
+	refused  []error // by index of the call; nil for one that is a command
+	commands []engine.Command
+}
+
+func (b *batch) add(c oas.BatchCommand) {
+	command, err := b.command(c)
+	b.refused = append(b.refused, err)
+	if err == nil {
+		b.commands = append(b.commands, command)
+	}
+}
+
+// command reads one call as it would be read alone.
+func (b *batch) command(c oas.BatchCommand) (engine.Command, error) {
+	method := string(c.Method)
+	id, pattern, err := b.route(method, c.Path)
+	if err != nil {
+		return engine.Command{}, err
+	}
+	sent := call{caller: b.request.caller, method: method, path: c.Path, body: c.Body, ifMatch: c.IfMatch, key: c.IdempotencyKey}
+	if method == http.MethodDelete {
+		sent.key = nil // as with the header of a DELETE sent alone
+		return b.api.commandOf(sent, id, flows.Erase{}, nil)
+	}
+	op := b.api.operations[method+" "+pattern]
+	text, err := op.checkText(c.Body)
+	if err != nil {
+		return engine.Command{}, err
+	}
+	if pattern == "/flows" {
+		var body oas.CreateFlow
+		if err := json.Unmarshal(text, &body); err != nil {
+			return engine.Command{}, fmt.Errorf("a body that passed its schema: %w", err)
+		}
+		newID, action, err := b.api.createAction(body)
+		if err != nil {
+			return engine.Command{}, err
+		}
+		return b.api.command(sent, newID, action)
+	}
+	action, err := b.api.decodeAction(strings.TrimPrefix(pattern, "/flows/{id}/"), text)
+	return b.api.commandOf(sent, id, action, err)
+}
+
+// route finds the call that a path names: the flow's id, as sent, and the pattern.
+func (b *batch) route(method, path string) (id, pattern string, err error) {
+	route, query, asks := strings.Cut(path, "?")
+	parts := strings.Split(route, "/")
+	switch {
+	case asks:
+		return "", "", badQuery(query, "is unknown")
+	case len(parts) == 2:
+		pattern = "/" + parts[1]
+	case len(parts) == 3:
+		id, pattern = parts[2], "/"+parts[1]+"/{id}"
+	case len(parts) == 4:
+		id, pattern = parts[2], "/"+parts[1]+"/{id}/"+parts[3]
+	}
+	for _, known := range batchRoutes {
+		if known.pattern == pattern && known.method == method {
+			return id, pattern, nil
+		}
+		if known.pattern == pattern {
+			err = &problem{slug: slugMethodNotAllowed, detail: "In a batch this route takes " + known.method + ".", allow: known.method}
+		}
+	}
+	if err == nil {
+		err = newProblem(slugNotFound, "There is no such call for a batch.")
+	}
+	return "", "", err
+}
+
+// batchRoutes are the calls that a batch takes.
+var batchRoutes = []struct{ method, pattern string }{
+	{http.MethodPost, "/flows"},
+	{http.MethodDelete, "/flows/{id}"},
+	{http.MethodPost, "/flows/{id}/start"},
+	{http.MethodPost, "/flows/{id}/wait"},
+	{http.MethodPost, "/flows/{id}/resume"},
+	{http.MethodPost, "/flows/{id}/finish"},
+	{http.MethodPost, "/flows/{id}/fail"},
+	{http.MethodPost, "/flows/{id}/request-cancel"},
+	{http.MethodPost, "/flows/{id}/cancel"},
+	{http.MethodPost, "/flows/{id}/state"},
+}
+
+// decodeAction reads the body of a command by its verb.
+func (a *api) decodeAction(verb string, text []byte) (flows.Action, error) {
+	switch verb {
+	case "start":
+		return decodeAs(text, a.startAction)
+	case "wait":
+		return decodeAs(text, a.waitAction)
+	case "resume":
+		return decodeAs(text, a.resumeAction)
+	case "finish":
+		return decodeAs(text, a.finishAction)
+	case "fail":
+		return decodeAs(text, a.failAction)
+	case "request-cancel":
+		return decodeAs(text, a.requestCancelAction)
+	case "cancel":
+		return decodeAs(text, a.cancelAction)
+	case "state":
+		return decodeAs(text, a.stateAction)
+	}
+	return nil, fmt.Errorf("no action for %q", verb)
+}
+
+func decodeAs[T any](text []byte, action func(T) (flows.Action, error)) (flows.Action, error) {
+	var body T
+	if err := json.Unmarshal(text, &body); err != nil {
+		return nil, fmt.Errorf("a body that passed its schema: %w", err)
+	}
+	return action(body)
+}
+
+// reply lists the answers in the order of the calls.
+func (b *batch) reply(ctx context.Context, outcomes []engine.Outcome) reply {
+	out := []byte(`{"results":[`)
+	next := 0
+	for i, err := range b.refused {
+		var one reply
+		if err == nil {
+			one, err = answer(outcomes[next].Result, outcomes[next].Err)
+			next++
+		}
+		if err != nil {
+			p := problemOf(err)
+			if p.slug == slugInternal {
+				b.api.log.ErrorContext(ctx, "command of a batch failed", "request_id", b.request.id, "index", i, "error", p.cause)
+			}
+			one = reply{status: p.status(), body: p.wire(b.request.id)}
+		}
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = appendResult(out, one)
+	}
+	return jsonReply(http.StatusOK, append(out, `]}`...))
+}
+
+func appendResult(out []byte, r reply) []byte {
+	w := jsonWriter{append(out, '{')}
+	w.number("status", int64(r.status))
+	body := r.body
+	if len(body) == 0 {
+		body = []byte("null")
+	}
+	w.raw("body", body)
+	return append(w.out, '}')
+}

@@ -1,0 +1,40 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+
+	contract "taskflow/api"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/go-chi/chi/v5"
+	"github.com/swaggest/swgui/v5emb"
+)
+
+// routeDocs serves the contract, its viewer and the pages of the problems. None of them needs an outside host.
+func (a *api) routeDocs(r chi.Router, doc *openapi3.T) error {
+	asJSON, err := doc.MarshalJSON()
+	if err != nil {
+		return fmt.Errorf("writing the contract as JSON: %w", err)
+	}
+	r.Get("/openapi.json", static("application/json", asJSON))
+	r.Get("/openapi.yaml", static("application/yaml", contract.Spec))
+	viewer := v5emb.New("Taskflow", "/openapi.json", "/docs/")
+	withPolicy := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The viewer's own page has inline scripts and styles; everything comes from this server.
+		w.Header().Set("Content-Security-Policy", "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:")
+		viewer.ServeHTTP(w, r)
+	})
+	r.Get("/docs", withPolicy)
+	r.Get("/docs/*", withPolicy)
+	r.Get("/problems", a.serveProblem)
+	r.Get("/problems/{slug}", a.serveProblem)
+	r.Get("/", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/docs", http.StatusFound) })
+	return nil
+}
+
+func static(contentType string, body []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		reply{status: http.StatusOK, contentType: contentType, body: body}.write(w)
+	}
+}

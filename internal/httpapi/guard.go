@@ -1,0 +1,156 @@
+package httpapi
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Limits on what JSON libraries and databases disagree on.
+const (
+	maxDepth    = 64
+	maxDigits   = 64
+	maxExponent = 308
+)
+
+// guardJSON reads a whole JSON body once and refuses what two readers of it could understand in two ways, or a database
+// could not hold: syntax errors, duplicate keys, trailing data, invalid UTF-8, lone surrogates, NUL in a string, depth
+// over the limit, monstrous numbers. It returns the value, for the schema check: objects as map[string]any, arrays as
+// []any, numbers as the nearest float64. The body itself stays what it is.
+func guardJSON(body []byte, depth int) (any, error) {
+	g := guard{decoder: jsontext.NewDecoder(bytes.NewBuffer(body)), depth: depth}
+	value, err := g.value()
+	if err == nil {
+		err = g.end()
+	}
+	if err == nil {
+		return value, nil
+	}
+	var syntax *jsontext.SyntacticError
+	if errors.As(err, &syntax) {
+		err = invalidAt(string(syntax.JSONPointer), "%s, at byte %d", plainSyntax(syntax.Err), syntax.ByteOffset)
+	}
+	var p *problem
+	if !errors.As(err, &p) {
+		err = invalidAt("", "the body is not JSON: it ends too early")
+	}
+	return nil, err
+}
+
+// plainSyntax says what is wrong without the tokenizer's own name in front.
+func plainSyntax(err error) string { return strings.TrimPrefix(err.Error(), "jsontext: ") }
+
+type guard struct {
+	decoder *jsontext.Decoder
+	depth   int
+}
+
+func (g *guard) value() (any, error) {
+	token, err := g.decoder.ReadToken()
+	if err != nil {
+		return nil, err
+	}
+	switch token.Kind() {
+	case '{', '[':
+		if g.decoder.StackDepth() > g.depth {
+			return nil, g.refuse("nested deeper than %d levels", maxDepth)
+		}
+		if token.Kind() == '{' {
+			return g.object()
+		}
+		return g.array()
+	case '"':
+		return g.text(token)
+	case '0':
+		return g.number(token.String())
+	case 't', 'f':
+		return token.Bool(), nil
+	}
+	return nil, nil // null
+}
+
+func (g *guard) object() (any, error) {
+	out := map[string]any{}
+	for g.decoder.PeekKind() != '}' {
+		token, err := g.decoder.ReadToken()
+		if err != nil {
+			return nil, err
+		}
+		key, err := g.text(token)
+		if err != nil {
+			return nil, err
+		}
+		if out[key], err = g.value(); err != nil {
+			return nil, err
+		}
+	}
+	_, err := g.decoder.ReadToken()
+	return out, err
+}
+
+func (g *guard) array() (any, error) {
+	out := []any{}
+	for g.decoder.PeekKind() != ']' {
+		value, err := g.value()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, value)
+	}
+	_, err := g.decoder.ReadToken()
+	return out, err
+}
+
+func (g *guard) text(token jsontext.Token) (string, error) {
+	s := token.String()
+	if strings.IndexByte(s, 0) >= 0 {
+		return "", g.refuse("NUL in a string")
+	}
+	return s, nil
+}
+
+// number bounds the digits and the exponent, so that every reader can hold the number.
+func (g *guard) number(text string) (any, error) {
+	mantissa, exponent, _ := strings.Cut(strings.ToLower(text), "e")
+	digits := len(mantissa) - strings.Count(mantissa, "-") - strings.Count(mantissa, ".")
+	if digits > maxDigits {
+		return nil, g.refuse("a number of more than %d digits", maxDigits)
+	}
+	if exponent != "" {
+		if e, err := strconv.Atoi(exponent); err != nil || e > maxExponent || e < -maxExponent {
+			return nil, g.refuse("a number with an exponent over %d", maxExponent)
+		}
+	}
+	value, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return 0.0, nil // 10e308 is no float64, and yet a number that is kept digit for digit
+	}
+	return value, nil
+}
+
+// end checks that nothing follows the value.
+func (g *guard) end() error {
+	if g.decoder.PeekKind() == 0 {
+		if _, err := g.decoder.ReadToken(); errors.As(err, new(*jsontext.SyntacticError)) {
+			return err
+		}
+		return nil
+	}
+	return invalidAt("", "data after the end of the JSON value, at byte %d", g.decoder.InputOffset())
+}
+
+func (g *guard) refuse(format string, args ...any) error {
+	return invalidAt(string(g.decoder.StackPointer()), format, args...)
+}
+
+// invalidAt is an invalid-request problem about one place of the body.
+func invalidAt(pointer, format string, args ...any) *problem {
+	detail := fmt.Sprintf(format, args...)
+	p := newProblem(slugInvalidRequest, "The body is refused: "+detail+".")
+	p.errors = []fieldError{{pointer, detail}}
+	return p
+}

@@ -1,0 +1,269 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	contract "taskflow/api"
+	"taskflow/internal/flows"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/go-chi/chi/v5"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/uuid"
+)
+
+// operation is one call of the contract, as the checks of a request need it.
+type operation struct {
+	query []*openapi3.Parameter
+	body  *openapi3.Schema // nil where the call has no body
+	// depth is how deep the body may be nested.
+	depth int
+}
+
+// operations are the calls of the contract by "METHOD /pattern".
+type operations map[string]*operation
+
+// loadContract reads api/openapi.yaml.
+func loadContract() (*openapi3.T, operations, error) {
+	doc, err := openapi3.NewLoader().LoadFromData(contract.Spec)
+	if err == nil {
+		err = doc.Validate(context.Background())
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the contract: %w", err)
+	}
+	all := operations{}
+	for path, item := range doc.Paths.Map() {
+		for method, spec := range item.Operations() {
+			op := &operation{depth: maxDepth}
+			for _, p := range slices.Concat(item.Parameters, spec.Parameters) {
+				if p.Value.In == openapi3.ParameterInQuery {
+					op.query = append(op.query, p.Value)
+				}
+			}
+			if spec.RequestBody != nil {
+				op.body = spec.RequestBody.Value.Content.Get("application/json").Schema.Value
+			}
+			all[method+" "+path] = op
+		}
+	}
+	// A command of a batch may be nested as deep as one sent alone.
+	all["POST /batch"].depth = maxDepth + 3
+	return doc, all, nil
+}
+
+// check refuses a request that does not fit the contract, before its parameters are bound. It runs behind the router.
+func (a *api) check(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		method := r.Method
+		if method == http.MethodHead {
+			method = http.MethodGet
+		}
+		op := a.operations[method+" "+chi.RouteContext(r.Context()).RoutePattern()]
+		if err := op.checkQuery(r); err != nil {
+			a.writeProblem(w, r, err)
+			return
+		}
+		if op.body != nil {
+			if err := a.checkBody(op, w, r); err != nil {
+				a.writeProblem(w, r, err)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// checkQuery refuses unknown, repeated, badly encoded and bad parameters: all of them 400.
+func (op *operation) checkQuery(r *http.Request) error {
+	if r.URL.RawQuery == "" {
+		return nil
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return badQuery("string", "is badly encoded")
+	}
+	for name, values := range query {
+		i := slices.IndexFunc(op.query, func(p *openapi3.Parameter) bool { return p.Name == name })
+		if i < 0 {
+			return badQuery(name, "is unknown")
+		}
+		list := op.query[i].Schema.Value.Type.Is(openapi3.TypeArray)
+		if len(values) > 1 && !list {
+			return badQuery(name, "is given more than once")
+		}
+		for _, value := range values {
+			if !flows.ValidText(value) {
+				return badQuery(name, "must be valid UTF-8 without NUL")
+			}
+			if err := checkValue(op.query[i].Schema.Value, value); err != nil {
+				return badQuery(name, err.Error())
+			}
+		}
+		if err := op.checkParameter(r, query, op.query[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkValue checks the formats that the schema library leaves to its user.
+func checkValue(schema *openapi3.Schema, value string) error {
+	if check := formats[schema.Format]; check != nil {
+		return check(value)
+	}
+	return nil
+}
+
+func (op *operation) checkParameter(r *http.Request, query url.Values, p *openapi3.Parameter) error {
+	input := &openapi3filter.RequestValidationInput{Request: r, QueryParams: query}
+	err := openapi3filter.ValidateParameter(r.Context(), input, p)
+	if err == nil {
+		return nil
+	}
+	detail := "has a value that is not allowed"
+	var schema *openapi3.SchemaError
+	if errors.As(err, &schema) {
+		detail = "is refused: " + schema.Reason
+	}
+	return badQuery(p.Name, detail)
+}
+
+// checkBody reads the body, guards it and checks it against its schema. What the handler then reads is the body without
+// white space between its values; an empty body reads as {}.
+func (a *api) checkBody(op *operation, w http.ResponseWriter, r *http.Request) error {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.options.MaxBody))
+	if errors.As(err, new(*http.MaxBytesError)) {
+		return newProblem(slugPayloadTooLarge, fmt.Sprintf("The body is over %d bytes.", a.options.MaxBody))
+	}
+	if err != nil {
+		return newProblem(slugInvalidRequest, "The body did not arrive whole.")
+	}
+	requestOf(r.Context()).body = body
+	if len(body) > 0 {
+		if err := checkMediaType(r); err != nil {
+			return err
+		}
+	}
+	text, err := op.checkText(body)
+	if err != nil {
+		return err
+	}
+	r.Body = io.NopCloser(bytes.NewReader(text))
+	return nil
+}
+
+// checkText guards a body and checks it against its schema; it returns it without white space between its values.
+func (op *operation) checkText(body []byte) ([]byte, error) {
+	if len(body) == 0 {
+		body = []byte("{}")
+	}
+	value, err := guardJSON(body, op.depth)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSchema(op.body, value); err != nil {
+		return nil, err
+	}
+	if bytes.ContainsAny(body, " \t\r\n") {
+		text := jsontext.Value(bytes.Clone(body))
+		if err := text.Compact(); err != nil {
+			return nil, fmt.Errorf("compacting a guarded body: %w", err)
+		}
+		body = text
+	}
+	return body, nil
+}
+
+func checkMediaType(r *http.Request) error {
+	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	charset := params["charset"]
+	if err != nil || media != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") || len(r.Header.Values("Content-Type")) > 1 {
+		return newProblem(slugUnsupportedMediaType, "A body must be sent as Content-Type: application/json.")
+	}
+	return nil
+}
+
+// checkSchema tells a body that is not of the contract's form (400) from one with a value that is not allowed (422).
+func checkSchema(schema *openapi3.Schema, value any) error {
+	err := schema.VisitJSON(value, openapi3.MultiErrors(), openapi3.VisitAsRequest(),
+		openapi3.WithStringFormatValidator("uuid", openapi3.NewCallbackValidator(checkUUID)),
+		openapi3.WithStringFormatValidator("date-time", openapi3.NewCallbackValidator(checkTime)))
+	if err == nil {
+		return nil
+	}
+	p := newProblem(slugInvalidValue, "The body has a value that is not allowed.")
+	for _, e := range schemaErrors(err) {
+		if malformed[e.SchemaField] {
+			p.slug, p.detail = slugInvalidRequest, "The body is not of the form this call takes."
+		}
+		p.errors = append(p.errors, fieldError{pointer(e.JSONPointer()), e.Reason})
+	}
+	return p
+}
+
+// malformed are the schema's fields that speak of a body's form, not of the values in it.
+var malformed = map[string]bool{"type": true, "nullable": true, "required": true, "properties": true, "minProperties": true}
+
+// schemaErrors flattens what the validator found.
+func schemaErrors(err error) []*openapi3.SchemaError {
+	var many openapi3.MultiError
+	if errors.As(err, &many) {
+		var all []*openapi3.SchemaError
+		for _, e := range many {
+			all = append(all, schemaErrors(e)...)
+		}
+		return all
+	}
+	var one *openapi3.SchemaError
+	if errors.As(err, &one) {
+		return []*openapi3.SchemaError{one}
+	}
+	return []*openapi3.SchemaError{{SchemaField: "type", Reason: "cannot be read"}}
+}
+
+func pointer(path []string) string {
+	var out strings.Builder
+	for _, token := range path {
+		out.WriteByte('/')
+		out.WriteString(strings.NewReplacer("~", "~0", "/", "~1").Replace(token))
+	}
+	return out.String()
+}
+
+var formats = map[string]func(string) error{"uuid": checkUUID, "date-time": checkTime}
+
+// checkUUID accepts the one canonical form: uuid.Parse alone takes others too.
+func checkUUID(s string) error {
+	if _, err := parseID(s); err != nil {
+		return errors.New("must be a UUID, like 0197b3a0-5c1e-7d3a-9c55-3f2e8a1b7c4d")
+	}
+	return nil
+}
+
+func parseID(s string) (uuid.UUID, error) {
+	if len(s) != 36 {
+		return uuid.UUID{}, errors.New("not a UUID")
+	}
+	return uuid.Parse(s)
+}
+
+// checkTime accepts RFC 3339 as Go reads it, in years both databases hold.
+func checkTime(s string) error {
+	at, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil || at.UTC().Year() < 1 || at.UTC().Year() > 9999 {
+		return errors.New("must be a time like 2026-04-23T15:00:00Z")
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package httpapi
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"taskflow/internal/engine"
+	"taskflow/internal/httpapi/oas"
+	"taskflow/internal/store"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/go-chi/cors"
+)
+
+// Options of the server. All but Logger must be set; cmd/server has their defaults.
+type Options struct {
+	// RequireIfMatch answers a change of a flow without If-Match with 428.
+	RequireIfMatch bool
+	// MaxBody and MaxState bound a request's body, and a flow's state after a caller's merge as well as every JSON
+	// value in a body, in bytes.
+	MaxBody  int64
+	MaxState int
+	// RequestTimeout is when a request is given up.
+	RequestTimeout time.Duration
+	// CORSOrigins are the origins whose pages may call the API, as scheme://host[:port]; none by default.
+	CORSOrigins []string
+	// SchemaVersion is the least version of the database's schema that this program can serve.
+	SchemaVersion int64
+	Logger        *slog.Logger
+}
+
+// Server answers the API.
+type Server struct {
+	http.Handler
+	api *api
+}
+
+// api holds what the handlers share.
+type api struct {
+	engine     *engine.Engine
+	reader     store.Reader
+	options    Options
+	operations operations
+	router     chi.Router
+	stopping   atomic.Bool
+	log        *slog.Logger
+}
+
+// New builds the server over an engine for changes and a store for reads.
+func New(e *engine.Engine, reader store.Reader, o Options) (*Server, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	doc, operations, err := loadContract()
+	if err != nil {
+		return nil, err
+	}
+	a := &api{engine: e, reader: reader, options: o, operations: operations, log: o.Logger}
+	protect, err := a.crossOrigin()
+	if err != nil {
+		return nil, err
+	}
+	r := chi.NewRouter()
+	a.router = r
+	r.Use(a.identify, protect, middleware.GetHead)
+	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		a.writeProblem(w, r, newProblem(slugNotFound, "There is no such route."))
+	})
+	r.MethodNotAllowed(a.methodNotAllowed)
+	if err := a.routeDocs(r, doc); err != nil {
+		return nil, err
+	}
+	badRequest := func(w http.ResponseWriter, r *http.Request, err error) { a.writeProblem(w, r, bindingProblem(err)) }
+	strict := oas.NewStrictHandlerWithOptions(a, nil, oas.StrictHTTPServerOptions{
+		RequestErrorHandlerFunc: badRequest, ResponseErrorHandlerFunc: a.writeProblem,
+	})
+	oas.HandlerWithOptions(strict, oas.ChiServerOptions{BaseRouter: r.With(a.check), ErrorHandlerFunc: badRequest})
+	return &Server{Handler: r, api: a}, nil
+}
+
+// StopAccepting makes /readyz fail from now on, so that no new requests are sent here.
+func (s *Server) StopAccepting() { s.api.stopping.Store(true) }
+
+// crossOrigin lets pages of the configured origins call the API, and refuses changes that a browser sends for any other
+// page.
+func (a *api) crossOrigin() (func(http.Handler) http.Handler, error) {
+	protection := http.NewCrossOriginProtection()
+	for _, origin := range a.options.CORSOrigins {
+		if err := protection.AddTrustedOrigin(origin); err != nil {
+			return nil, fmt.Errorf("origin %q: %w", origin, err)
+		}
+	}
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.writeProblem(w, r, newProblem(slugForbidden, "The request was sent by a page of an origin this server does not know."))
+	}))
+	if len(a.options.CORSOrigins) == 0 {
+		return protection.Handler, nil
+	}
+	headers := cors.Handler(cors.Options{
+		AllowedOrigins: a.options.CORSOrigins,
+		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
+		AllowedHeaders: []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", "Prefer", "X-Request-Id"},
+		ExposedHeaders: []string{"ETag", "Location", "Idempotent-Replayed", "Retry-After", "Taskflow-Stale-Observation", "X-Request-Id"},
+		MaxAge:         600, // seconds
+	})
+	return func(next http.Handler) http.Handler { return headers(protection.Handler(next)) }, nil
+}
+
+// methodNotAllowed answers 405 with the methods that the route has.
+func (a *api) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.Path
+	if r.URL.RawPath != "" {
+		path = r.URL.RawPath
+	}
+	var allow []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		if a.router.Match(chi.NewRouteContext(), method, path) {
+			if allow = append(allow, method); method == http.MethodGet {
+				allow = append(allow, http.MethodHead)
+			}
+		}
+	}
+	p := newProblem(slugMethodNotAllowed, "This route takes "+strings.Join(allow, ", ")+".")
+	p.allow = strings.Join(allow, ", ")
+	a.writeProblem(w, r, p)
+}
+
+// bindingProblem says what the generated server found wrong while it bound a request's parameters or its body. The
+// checks before it leave it little to find: a header sent twice, a number too large for its type.
+func bindingProblem(err error) error {
+	switch e := err.(type) {
+	case *oas.TooManyValuesForParamError:
+		return badHeader(e.ParamName, "must be sent once")
+	case *oas.InvalidParamFormatError:
+		if e.ParamName == "id" || e.ParamName == "run_id" {
+			return newProblem(slugNotFound, "There is no such flow or step.")
+		}
+		return badQuery(e.ParamName, "has a value that is not allowed")
+	}
+	return newProblem(slugInvalidRequest, "The request cannot be read.")
+}
