@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,34 +38,47 @@ func (p *period) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// databaseURL tells SQLite and PostgreSQL apart. It is never printed whole: it may hold a password.
-type databaseURL struct {
-	sqlitePath  string
-	postgresURL string
-}
+// logFormat and authentication are choices of one word.
+type (
+	logFormat      string
+	authentication string
+)
 
-// UnmarshalText reads sqlite:PATH or postgres://….
-func (u *databaseURL) UnmarshalText(text []byte) error {
-	s := string(text)
-	if path, ok := strings.CutPrefix(s, "sqlite:"); ok && path != "" {
-		*u = databaseURL{sqlitePath: path}
-		return nil
+// UnmarshalText reads text, json or auto.
+func (f *logFormat) UnmarshalText(text []byte) error { return oneOf(f, text, "text", "json", "auto") }
+
+// UnmarshalText reads none, which is all there is so far.
+func (a *authentication) UnmarshalText(text []byte) error { return oneOf(a, text, "none") }
+
+func oneOf[T ~string](field *T, text []byte, allowed ...T) error {
+	if *field = T(text); !slices.Contains(allowed, *field) {
+		return fmt.Errorf("%q is not one of %v", text, allowed)
 	}
-	if strings.HasPrefix(s, "postgres://") || strings.HasPrefix(s, "postgresql://") {
-		*u = databaseURL{postgresURL: s}
-		return nil
-	}
-	return errors.New("must be sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE")
+	return nil
 }
 
 // databaseConfig is what every command that touches the database reads.
 type databaseConfig struct {
-	URL           databaseURL `name:"database-url" env:"TASKFLOW_DATABASE_URL" default:"sqlite:data/taskflow.db" placeholder:"URL" help:"sqlite:PATH or postgres://…; several hosts with target_session_attrs=read-write."`
-	NoAutoMigrate bool        `name:"no-auto-migrate" env:"TASKFLOW_NO_AUTO_MIGRATE" help:"Leave the schema to 'server migrate'."`
+	URL           string `name:"database-url" env:"TASKFLOW_DATABASE_URL" default:"sqlite:data/taskflow.db" placeholder:"URL" help:"sqlite:PATH or postgres://…; several hosts with target_session_attrs=read-write."`
+	NoAutoMigrate bool   `name:"no-auto-migrate" env:"TASKFLOW_NO_AUTO_MIGRATE" help:"Leave the schema to 'server migrate'."`
+}
+
+// Validate refuses an unknown kind of database. The message does not repeat the URL: it may hold a password.
+func (c *databaseConfig) Validate() error {
+	if _, ok := c.sqlitePath(); ok || strings.HasPrefix(c.URL, "postgres://") || strings.HasPrefix(c.URL, "postgresql://") {
+		return nil
+	}
+	return errors.New("TASKFLOW_DATABASE_URL must be sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE")
+}
+
+// sqlitePath is the file of an embedded database; ok is false where the database is PostgreSQL.
+func (c *databaseConfig) sqlitePath() (path string, ok bool) {
+	path, ok = strings.CutPrefix(c.URL, "sqlite:")
+	return path, ok && path != ""
 }
 
 // checkListen holds the rule of the first day: without authentication, only this machine is served.
-func checkListen(address, auth string, allowed bool) error {
+func checkListen(address string, auth authentication, allowed bool) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return fmt.Errorf("TASKFLOW_LISTEN: %q is not host:port", address)

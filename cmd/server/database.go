@@ -29,14 +29,14 @@ func (c *databaseConfig) open(ctx context.Context, log *slog.Logger) (*database,
 			return nil, err
 		}
 	}
-	if path := c.URL.sqlitePath; path != "" {
+	if path, embedded := c.sqlitePath(); embedded {
 		s, err := sqlite.Open(ctx, path, sqlite.Options{Logger: log})
 		if err != nil {
 			return nil, fmt.Errorf("opening the database: %w", err)
 		}
 		return &database{Store: s, committers: 1, schemaVersion: sqlite.LatestVersion()}, nil // SQLite has one writer
 	}
-	s, err := pg.Open(ctx, c.URL.postgresURL, pg.Options{Logger: log})
+	s, err := pg.Open(ctx, c.URL, pg.Options{Logger: log})
 	if err != nil {
 		return nil, fmt.Errorf("opening the database: %w", err)
 	}
@@ -62,10 +62,10 @@ func (c *databaseConfig) migrate(ctx context.Context, to int64, log *slog.Logger
 
 func (c *databaseConfig) migrateOnce(ctx context.Context, to int64) error {
 	var err error
-	if path := c.URL.sqlitePath; path != "" {
+	if path, embedded := c.sqlitePath(); embedded {
 		err = sqlite.Migrate(ctx, path, to)
 	} else {
-		err = pg.Migrate(ctx, c.URL.postgresURL, to)
+		err = pg.Migrate(ctx, c.URL, to)
 	}
 	if err != nil {
 		return fmt.Errorf("migrating the schema: %w", err)

@@ -11,7 +11,7 @@ import (
 
 // logConfig is how the log is written. It goes to standard error and never holds bodies, keys or tokens.
 type logConfig struct {
-	Format string     `name:"log-format" env:"TASKFLOW_LOG_FORMAT" enum:"text,json,auto" default:"auto" help:"text or json; auto is text on a terminal, else json."`
+	Format logFormat  `name:"log-format" env:"TASKFLOW_LOG_FORMAT" default:"auto" help:"text or json; auto is text on a terminal, else json."`
 	Level  slog.Level `name:"log-level" env:"TASKFLOW_LOG_LEVEL" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error; debug logs every request."`
 }
 

@@ -14,14 +14,14 @@ import (
 )
 
 type serveCommand struct {
-	Listen               string   `env:"TASKFLOW_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where to listen."`
-	Auth                 string   `env:"TASKFLOW_AUTH" enum:"none" default:"none" help:"Who may call: none serves this machine only."`
-	AllowUnauthenticated bool     `env:"TASKFLOW_ALLOW_UNAUTHENTICATED" help:"Listen on other addresses without authentication all the same."`
-	RequireIfMatch       bool     `env:"TASKFLOW_REQUIRE_IF_MATCH" help:"Answer a change of a flow without If-Match with 428."`
-	MaxBody              byteSize `env:"TASKFLOW_MAX_BODY" default:"1MiB" placeholder:"SIZE" help:"The largest body of a request."`
-	MaxState             byteSize `env:"TASKFLOW_MAX_STATE" default:"256KiB" placeholder:"SIZE" help:"The largest state of a flow, and the largest JSON value in a body."`
-	IdempotencyTTL       period   `name:"idempotency-ttl" env:"TASKFLOW_IDEMPOTENCY_TTL" default:"P1D" placeholder:"DURATION" help:"How long the answer to an Idempotency-Key is kept."`
-	CORSOrigins          []string `name:"cors-origins" env:"TASKFLOW_CORS_ORIGINS" placeholder:"ORIGIN" help:"Origins whose pages may call the API, separated by commas."`
+	Listen               string         `env:"TASKFLOW_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where to listen."`
+	Auth                 authentication `env:"TASKFLOW_AUTH" default:"none" help:"Who may call: none serves this machine only."`
+	AllowUnauthenticated bool           `env:"TASKFLOW_ALLOW_UNAUTHENTICATED" help:"Listen on other addresses without authentication all the same."`
+	RequireIfMatch       bool           `env:"TASKFLOW_REQUIRE_IF_MATCH" help:"Answer a change of a flow without If-Match with 428."`
+	MaxBody              byteSize       `env:"TASKFLOW_MAX_BODY" default:"1MiB" placeholder:"SIZE" help:"The largest body of a request."`
+	MaxState             byteSize       `env:"TASKFLOW_MAX_STATE" default:"256KiB" placeholder:"SIZE" help:"The largest state of a flow, and the largest JSON value in a body."`
+	IdempotencyTTL       period         `name:"idempotency-ttl" env:"TASKFLOW_IDEMPOTENCY_TTL" default:"P1D" placeholder:"DURATION" help:"How long the answer to an Idempotency-Key is kept."`
+	CORSOrigins          []string       `name:"cors-origins" env:"TASKFLOW_CORS_ORIGINS" placeholder:"ORIGIN" help:"Origins whose pages may call the API, separated by commas."`
 }
 
 const (

@@ -1,0 +1,19 @@
+# A static binary in an empty image, as a user without rights.
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/server ./cmd/server && mkdir -p /out/data
+
+FROM gcr.io/distroless/static-debian12:nonroot
+COPY --from=build /out/server /server
+COPY --from=build --chown=65532:65532 /out/data /data
+USER 65532:65532
+WORKDIR /
+VOLUME /data
+EXPOSE 8080
+# All addresses: the server starts so only with authentication, or TASKFLOW_ALLOW_UNAUTHENTICATED=true.
+ENV TASKFLOW_LISTEN=:8080
+HEALTHCHECK --interval=10s --timeout=6s --start-period=30s CMD ["/server", "healthcheck"]
+ENTRYPOINT ["/server"]

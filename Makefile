@@ -1,0 +1,43 @@
+# Two commands matter to a newcomer: `make run` and `make test`.
+
+GO      ?= go
+SERVER  := bin/server
+OAS     := internal/httpapi/oas
+
+.PHONY: run build test test-tools generate check-generated format vet lint bench clean
+
+run: build ## build and start the server on the embedded database
+	$(SERVER)
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(SERVER) ./cmd/server
+
+# Everything that must hold before a change lands. Ends with go test's own lines.
+test: test-tools check-generated format vet lint
+	$(GO) test -race -timeout 20m ./...
+
+# PostgreSQL's programs and what else the tests call, where they are missing.
+test-tools:
+	scripts/test-tools
+
+generate:
+	$(GO) generate ./...
+
+check-generated:
+	@scripts/check-generated
+
+format:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \
+	  test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted"; exit 1; }
+
+vet:
+	$(GO) vet ./...
+
+lint:
+	$(GO) tool staticcheck ./...
+
+bench: build ## this server against its baselines, on one machine, in one run
+	$(GO) run ./bench compare
+
+clean:
+	rm -rf bin bench/results
