@@ -1,0 +1,138 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+
+	"taskflow/internal/flows"
+	"taskflow/internal/store"
+
+	"github.com/google/uuid"
+)
+
+// Events implements [store.Reader].
+func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage, error) {
+	var page store.EventPage
+	list := s.allEvents
+	if eventFilters(&q).parts != nil {
+		list = s.someEvents
+	}
+	err := s.read(func() (err error) {
+		page, err = list(ctx, &q)
+		if err == nil && q.FromFlow && len(page.Items) == 0 {
+			err = s.flowExists(ctx, q.FlowID)
+		}
+		return err
+	})
+	if err != nil {
+		return store.EventPage{}, err
+	}
+	return page, nil
+}
+
+const (
+	selectEvents         = `SELECT ` + eventColumns + ` FROM events WHERE seq > ? ORDER BY seq LIMIT ?`
+	selectEventsDesc     = `SELECT ` + eventColumns + ` FROM events WHERE seq < ? ORDER BY seq DESC LIMIT ?`
+	selectFlowEvents     = `SELECT ` + eventColumns + ` FROM events WHERE flow_id = ? AND seq > ? ORDER BY seq LIMIT ?`
+	selectFlowEventsDesc = `SELECT ` + eventColumns + ` FROM events WHERE flow_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?`
+)
+
+// allEvents reads a page of the trail of one flow or of all, without a filter: what a live feed asks for.
+func (s *Store) allEvents(ctx context.Context, q *store.EventQuery) (page store.EventPage, err error) {
+	query, args := selectEvents, []any(nil)
+	switch one := ofOneFlow(q); {
+	case one && q.Desc:
+		query, args = selectFlowEventsDesc, []any{q.FlowID[:]}
+	case one:
+		query, args = selectFlowEvents, []any{q.FlowID[:]}
+	case q.Desc:
+		query = selectEventsDesc
+	}
+	err = s.each(ctx, func(r row) error {
+		page.Items = append(page.Items, flows.Event{})
+		return scanEvent(r, &page.Items[len(page.Items)-1])
+	}, query, append(args, startOf(q.After, q.Desc), q.Limit+1)...)
+	if len(page.Items) > q.Limit {
+		page.Items = page.Items[:q.Limit]
+		page.Next = &page.Items[q.Limit-1].Seq
+	}
+	return page, err
+}
+
+// ofOneFlow reports whether q narrows to FlowID: with FromFlow the zero UUID is an id like any other, that a request may
+// name, and must not open the whole trail.
+func ofOneFlow(q *store.EventQuery) bool { return q.FromFlow || q.FlowID != uuid.Nil }
+
+const selectEvent = `SELECT ` + eventColumns + ` FROM events WHERE seq = ?`
+
+// someEvents examines a bounded number of events for those that match, and then reads these.
+func (s *Store) someEvents(ctx context.Context, q *store.EventQuery) (page store.EventPage, err error) {
+	bySeq, err := s.stmt(ctx, selectEvent)
+	if err != nil {
+		return page, err
+	}
+	err = s.snapshot(ctx, func(tx *sql.Tx) (err error) {
+		page, err = readEvents(ctx, tx, tx.StmtContext(ctx, bySeq), q)
+		return err
+	})
+	return page, err
+}
+
+func readEvents(ctx context.Context, tx *sql.Tx, bySeq *sql.Stmt, q *store.EventQuery) (page store.EventPage, err error) {
+	query, args := eventKeys(q)
+	rows, err := tx.QueryContext(ctx, query, append(args, store.Examined+1)...)
+	if err != nil {
+		return page, err
+	}
+	keys, next, err := pageOfKeys(rows, q.Limit, store.Examined, func(r row) (seq, at int64, matches bool, err error) {
+		err = r.Scan(&seq, &matches)
+		return seq, seq, matches, err
+	})
+	if err != nil {
+		return page, err
+	}
+	page.Next = next
+	for _, seq := range keys {
+		page.Items = append(page.Items, flows.Event{})
+		event := &page.Items[len(page.Items)-1]
+		if err := scanEvent(bySeq.QueryRowContext(ctx, seq), event); err != nil {
+			return page, err
+		}
+	}
+	return page, nil
+}
+
+// eventKeys builds the statement that reads numbers of events and whether they match, but for the value of its LIMIT.
+func eventKeys(q *store.EventQuery) (query string, args []any) {
+	match := eventFilters(q)
+	from := "events e"
+	if q.OwnerSessionKey != "" || q.ControllerID != "" || q.Mode != "" {
+		from = fromFeed
+	}
+	var where clause
+	if ofOneFlow(q) {
+		where.and("e.flow_id = ?", q.FlowID[:])
+	}
+	order := addSeqBounds(&where, q.After, q.Desc)
+	query = "SELECT e.seq, (" + match.text() + ") IS TRUE FROM " + from + " WHERE " + where.text() +
+		" ORDER BY " + order + " LIMIT ?"
+	return query, append(match.args, where.args...)
+}
+
+// eventFilters are the filters that no index of events serves.
+func eventFilters(q *store.EventQuery) *clause {
+	c := new(clause)
+	if q.OwnerSessionKey != "" {
+		c.and("f.owner_session_key = ?", q.OwnerSessionKey)
+	}
+	if q.ControllerID != "" {
+		c.and("f.controller_id = ?", q.ControllerID)
+	}
+	if q.Mode != "" {
+		c.and("f.mode = ?", string(q.Mode))
+	}
+	if len(q.Kinds) > 0 {
+		andIn(c, "e.kind", q.Kinds)
+	}
+	return c
+}

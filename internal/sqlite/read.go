@@ -1,0 +1,238 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"math"
+
+	"taskflow/internal/flows"
+	"taskflow/internal/store"
+
+	"github.com/google/uuid"
+)
+
+// read runs an operation on the readers and says in the store's terms why it failed.
+func (s *Store) read(fn func() error) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.running.Done()
+	err := fn()
+	if errors.Is(err, flows.ErrNotFound) {
+		return flows.ErrNotFound
+	}
+	return classify(err)
+}
+
+// stmt prepares a statement once for each reading connection. It is for constant statements only, so that their number
+// is bounded. It may take a connection, so who holds one in a transaction must not wait for it.
+func (s *Store) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
+	s.stmtsMu.Lock()
+	known := s.stmts[query]
+	s.stmtsMu.Unlock()
+	if known != nil {
+		return known, nil
+	}
+	prepared, err := s.readers.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	s.stmtsMu.Lock()
+	defer s.stmtsMu.Unlock()
+	if known := s.stmts[query]; known != nil {
+		return known, prepared.Close() // another was quicker
+	}
+	s.stmts[query] = prepared
+	return prepared, nil
+}
+
+// one reads one row of a constant statement with scan, or flows.ErrNotFound.
+func (s *Store) one(ctx context.Context, scan func(row) error, query string, args ...any) error {
+	stmt, err := s.stmt(ctx, query)
+	if err != nil {
+		return err
+	}
+	return orNotFound(scan(stmt.QueryRowContext(ctx, args...)))
+}
+
+func orNotFound(err error) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return flows.ErrNotFound
+	}
+	return err
+}
+
+// each calls scan for every row of a constant statement.
+func (s *Store) each(ctx context.Context, scan func(row) error, query string, args ...any) error {
+	stmt, err := s.stmt(ctx, query)
+	if err != nil {
+		return err
+	}
+	rows, err := stmt.QueryContext(ctx, args...)
+	return eachRow(rows, err, scan)
+}
+
+func eachRow(rows *sql.Rows, err error, scan func(row) error) error {
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// snapshot runs fn in a transaction, so that all it reads is of one moment. fn must not use s.readers: the connections
+// may all be held by callers of snapshot.
+func (s *Store) snapshot(ctx context.Context, fn func(*sql.Tx) error) error {
+	tx, err := s.readers.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	// Nothing was written, so the way it ends is all the same.
+	defer func() { _ = tx.Rollback() }()
+	return fn(tx)
+}
+
+// Flow implements [store.Reader].
+func (s *Store) Flow(ctx context.Context, id uuid.UUID) (*flows.Flow, error) {
+	f := new(flows.Flow)
+	err := s.read(func() error {
+		return s.one(ctx, func(r row) error { return scanFlow(r, f) }, selectFlow, id[:])
+	})
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Step implements [store.Reader].
+func (s *Store) Step(ctx context.Context, key store.StepKey) (*flows.Step, error) {
+	step := new(flows.Step)
+	err := s.read(func() error {
+		return s.one(ctx, func(r row) error { return scanStep(r, step) }, selectStep, key.FlowID[:], key.RunID)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return step, nil
+}
+
+const selectSteps = `
+SELECT ` + stepColumns + ` FROM steps
+WHERE flow_id = ? AND (created_at, id) > (?, ?) ORDER BY created_at, id LIMIT ?`
+
+// Steps implements [store.Reader].
+func (s *Store) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, error) {
+	var page store.StepPage
+	after, afterID := int64(math.MinInt64), []byte{}
+	if q.From != nil {
+		after, afterID = q.From.CreatedAt.UnixMicro(), q.From.ID[:]
+	}
+	err := s.read(func() error {
+		err := s.each(ctx, func(r row) error {
+			step := new(flows.Step)
+			page.Items = append(page.Items, step)
+			return scanStep(r, step)
+		}, selectSteps, q.FlowID[:], after, afterID, q.Limit+1)
+		if err != nil || len(page.Items) > 0 {
+			return err
+		}
+		return s.flowExists(ctx, q.FlowID)
+	})
+	if err != nil {
+		return store.StepPage{}, err
+	}
+	if len(page.Items) > q.Limit {
+		last := page.Items[q.Limit-1]
+		page.Items, page.Next = page.Items[:q.Limit], &store.StepPosition{CreatedAt: last.CreatedAt, ID: last.ID}
+	}
+	return page, nil
+}
+
+const selectFlowExists = `SELECT 1 FROM flows WHERE id = ?`
+
+// flowExists returns flows.ErrNotFound where there is no such flow. A list that has rows needs not ask: they are
+// deleted with their flow.
+func (s *Store) flowExists(ctx context.Context, id uuid.UUID) error {
+	var one int
+	return s.one(ctx, func(r row) error { return r.Scan(&one) }, selectFlowExists, id[:])
+}
+
+// Each of these reads one index and nothing else.
+const (
+	countByStatus     = `SELECT status, count(*) FROM flows INDEXED BY flows_status GROUP BY status`
+	countByController = `
+SELECT controller_id, count(*) FROM flows INDEXED BY flows_controller GROUP BY controller_id
+ORDER BY 2 DESC, 1 LIMIT ?`
+	selectOldestWaiting = `
+SELECT id, waiting_since FROM flows WHERE waiting_since IS NOT NULL ORDER BY waiting_since, id LIMIT 1`
+)
+
+// Stats implements [store.Reader]. The counts are of one moment.
+func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
+	stats := store.Stats{ByStatus: make(map[flows.Status]int64, len(flows.Statuses))}
+	for _, status := range flows.Statuses {
+		stats.ByStatus[status] = 0
+	}
+	err := s.read(func() error {
+		return s.snapshot(ctx, func(tx *sql.Tx) error { return readStats(ctx, tx, &stats) })
+	})
+	if err != nil {
+		return store.Stats{}, err
+	}
+	return stats, nil
+}
+
+func readStats(ctx context.Context, tx *sql.Tx, stats *store.Stats) error {
+	rows, err := tx.QueryContext(ctx, countByStatus)
+	err = eachRow(rows, err, func(r row) error {
+		var status flows.Status
+		var n int64
+		err := r.Scan(&status, &n)
+		stats.ByStatus[status] = n
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	rows, err = tx.QueryContext(ctx, countByController, store.MaxControllers)
+	err = eachRow(rows, err, func(r row) error {
+		var c store.ControllerCount
+		err := r.Scan(&c.ControllerID, &c.Flows)
+		stats.ByController = append(stats.ByController, c)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var oldest store.WaitingFlow
+	err = tx.QueryRowContext(ctx, selectOldestWaiting).Scan(&oldest.FlowID, micros{&oldest.Since})
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	stats.OldestWaiting = &oldest
+	return err
+}
+
+const (
+	selectMigrated = `SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'goose_db_version'`
+	selectVersion  = `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`
+)
+
+// SchemaVersion implements [store.Reader]; a file that [Migrate] has never seen has version 0.
+func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
+	var version int64
+	err := s.read(func() error {
+		var tables int
+		if err := s.readers.QueryRowContext(ctx, selectMigrated).Scan(&tables); err != nil || tables == 0 {
+			return err
+		}
+		return s.readers.QueryRowContext(ctx, selectVersion).Scan(&version)
+	})
+	return version, err
+}

@@ -1,0 +1,129 @@
+package sqlite
+
+import (
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"taskflow/internal/flows"
+	"taskflow/internal/store"
+)
+
+// row is a row that can be read: *sql.Row or *sql.Rows.
+type row interface{ Scan(dest ...any) error }
+
+// micros reads a column of microseconds into a time.
+type micros struct{ t *time.Time }
+
+// Scan implements [sql.Scanner].
+func (m micros) Scan(value any) error {
+	n, ok := value.(int64)
+	if !ok {
+		return fmt.Errorf("time column holds %T", value)
+	}
+	*m.t = time.UnixMicro(n).UTC()
+	return nil
+}
+
+// nullMicros reads a column of microseconds that may be NULL.
+type nullMicros struct{ t **time.Time }
+
+// Scan implements [sql.Scanner].
+func (m nullMicros) Scan(value any) error {
+	if value == nil {
+		*m.t = nil
+		return nil
+	}
+	*m.t = new(time.Time)
+	return micros{*m.t}.Scan(value)
+}
+
+func microsOf(t *time.Time) any {
+	if t == nil {
+		return nil
+	}
+	return t.UnixMicro()
+}
+
+// The columns that scanFlow reads, but for the state, which is read after them.
+const flowColumns = `id, mode, controller_id, owner_session_key, requester_origin, current_step, goal, status,
+	cancel_requested, revision, steps_total, steps_active, created_at, updated_at, ended_at, labels, resumed_by, wait`
+
+const (
+	selectFlow        = `SELECT ` + flowColumns + `, state FROM flows WHERE id = ?`
+	selectFlowSummary = `SELECT ` + flowColumns + `, NULL FROM flows WHERE id = ?`
+)
+
+func scanFlow(r row, f *flows.Flow) error {
+	var labels string
+	var resumedBy, wait []byte
+	err := r.Scan(&f.ID, &f.Mode, &f.ControllerID, &f.OwnerSessionKey, &f.RequesterOrigin, &f.CurrentStep, &f.Goal,
+		&f.Status, &f.CancelRequested, &f.Revision, &f.StepsTotal, &f.StepsActive, micros{&f.CreatedAt},
+		micros{&f.UpdatedAt}, nullMicros{&f.EndedAt}, &labels, &resumedBy, &wait, (*[]byte)(&f.State))
+	if err != nil {
+		return err
+	}
+	if f.Labels, err = decodeLabels(labels); err != nil {
+		return err
+	}
+	if wait != nil {
+		if f.Wait, err = flows.DecodeWait(wait); err != nil {
+			return err
+		}
+	}
+	if resumedBy != nil {
+		f.ResumedBy, err = flows.DecodeResumedBy(resumedBy)
+	}
+	return err
+}
+
+func decodeLabels(text string) (map[string]string, error) {
+	labels := map[string]string{}
+	if text == "{}" {
+		return labels, nil
+	}
+	if err := json.Unmarshal([]byte(text), &labels); err != nil {
+		return nil, fmt.Errorf("decoding labels: %w", err)
+	}
+	return labels, nil
+}
+
+func encodeLabels(labels map[string]string) (string, error) {
+	if len(labels) == 0 {
+		return "{}", nil
+	}
+	text, err := json.Marshal(labels)
+	if err != nil {
+		return "", fmt.Errorf("encoding labels: %w", err)
+	}
+	return string(text), nil
+}
+
+const stepColumns = `id, flow_id, run_id, runtime, task, status, child_session_key, result, observed_at, created_at, updated_at`
+
+const selectStep = `SELECT ` + stepColumns + ` FROM steps WHERE flow_id = ? AND run_id = ?`
+
+func scanStep(r row, s *flows.Step) error {
+	var child sql.NullString
+	err := r.Scan(&s.ID, &s.FlowID, &s.RunID, &s.Runtime, &s.Task, &s.Status, &child, (*[]byte)(&s.Result),
+		micros{&s.ObservedAt}, micros{&s.CreatedAt}, micros{&s.UpdatedAt})
+	if child.Valid {
+		s.ChildSessionKey = &child.String
+	}
+	return err
+}
+
+const eventColumns = `seq, flow_id, revision, kind, payload, actor, at`
+
+func scanEvent(r row, e *flows.Event) error {
+	return r.Scan(&e.Seq, &e.FlowID, &e.Revision, &e.Kind, (*[]byte)(&e.Payload), &e.Actor, micros{&e.At})
+}
+
+func scanAnswer(r row, a *store.Answer) error {
+	var key, fingerprint []byte
+	err := r.Scan(&key, &fingerprint, micros{&a.CreatedAt}, &a.Response)
+	copy(a.Key[:], key)
+	copy(a.Fingerprint[:], fingerprint)
+	return err
+}

@@ -1,0 +1,148 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"taskflow/internal/flows"
+	"taskflow/internal/store"
+
+	"github.com/google/uuid"
+)
+
+// tx is one transaction on the writer's connection. It implements [store.Tx], whose methods take no context: it keeps
+// the one that Update was called with.
+type tx struct {
+	s   *Store
+	ctx context.Context // asked between statements, so that a caller who has gone ends the work
+	// detached is what statements run with. To interrupt one would cost a goroutine for each; they are short.
+	detached context.Context
+	ended    bool
+	err      error // the first failure, so that fn cannot pass over it
+
+	// The numbers of the last write before this one, and of this one; see feed.batch. 0 until something is written.
+	before, batch int64
+}
+
+// Update implements [store.Updater]. fn runs once: who has the file's write lock cannot fail to serialize.
+func (s *Store) Update(ctx context.Context, fn func(store.Tx) error) error {
+	return s.transact(ctx, func(t *tx) error { return fn(t) })
+}
+
+// exec runs a prepared statement and returns how many rows it changed.
+func (t *tx) exec(query string, args ...any) (int64, error) {
+	stmt, err := t.stmt(query)
+	if err != nil {
+		return 0, err
+	}
+	result, err := stmt.ExecContext(t.detached, args...)
+	if err != nil {
+		return 0, t.fail(err)
+	}
+	n, err := result.RowsAffected()
+	return n, t.fail(err)
+}
+
+// do is exec for one of many statements. After the first failure every other does nothing, so t.err is asked for once,
+// when all are done.
+func (t *tx) do(query string, args ...any) { _, _ = t.exec(query, args...) }
+
+// one reads at most one row with scan; found is false where there is none.
+func (t *tx) one(scan func(row) error, query string, args ...any) (found bool, err error) {
+	stmt, err := t.stmt(query)
+	if err != nil {
+		return false, err
+	}
+	switch err := scan(stmt.QueryRowContext(t.detached, args...)); {
+	case errors.Is(err, sql.ErrNoRows):
+		return false, nil
+	case err != nil:
+		return false, t.fail(err)
+	}
+	return true, nil
+}
+
+func (t *tx) stmt(query string) (*sql.Stmt, error) {
+	if t.err != nil {
+		return nil, t.err
+	}
+	if t.ended {
+		return nil, t.fail(sql.ErrTxDone)
+	}
+	if err := t.ctx.Err(); err != nil {
+		return nil, t.fail(err)
+	}
+	stmt, err := t.s.writer.stmt(t.detached, query)
+	return stmt, t.fail(err)
+}
+
+// fail notes an error in the store's terms.
+func (t *tx) fail(err error) error {
+	if err != nil && t.err == nil {
+		t.err = classify(err)
+	}
+	return t.err
+}
+
+const selectAnswer = `SELECT key, fingerprint, created_at, response FROM answers WHERE key = ?`
+
+// Load implements [store.Tx]. It needs no locks on rows: the transaction has the file's.
+func (t *tx) Load(need store.Need) (store.Snapshot, error) {
+	snapshot := store.Snapshot{
+		Now:     t.s.now().UTC().Truncate(time.Microsecond),
+		Flows:   make(map[uuid.UUID]*flows.Flow, len(need.Flows)),
+		Steps:   make(map[store.StepKey]*flows.Step, len(need.Steps)),
+		Answers: make(map[store.AnswerKey]*store.Answer, len(need.Answers)),
+	}
+	for _, key := range need.Answers {
+		var a store.Answer
+		if found, err := t.one(func(r row) error { return scanAnswer(r, &a) }, selectAnswer, key[:]); err != nil {
+			return store.Snapshot{}, err
+		} else if found {
+			snapshot.Answers[key] = &a
+		}
+	}
+	for _, id := range need.Flows {
+		if snapshot.Flows[id] != nil {
+			continue
+		}
+		var f flows.Flow
+		if found, err := t.one(func(r row) error { return scanFlow(r, &f) }, selectFlow, id[:]); err != nil {
+			return store.Snapshot{}, err
+		} else if found {
+			snapshot.Flows[id] = &f
+		}
+	}
+	for _, key := range need.Steps {
+		var s flows.Step
+		if found, err := t.one(func(r row) error { return scanStep(r, &s) }, selectStep, key.FlowID[:], key.RunID); err != nil {
+			return store.Snapshot{}, err
+		} else if found {
+			snapshot.Steps[key] = &s
+		}
+	}
+	return snapshot, nil
+}
+
+// The inner query reads the index of created_at, so the oldest go first and no other row is touched.
+const deleteOldAnswers = `
+DELETE FROM answers WHERE rowid IN (SELECT rowid FROM answers WHERE created_at < ? ORDER BY created_at LIMIT ?)`
+
+// SweepAnswers implements [store.Updater]; the oldest answers go first.
+func (s *Store) SweepAnswers(ctx context.Context, before time.Time, limit int) (int, error) {
+	var deleted int64
+	err := s.transact(ctx, func(t *tx) (err error) {
+		deleted, err = t.exec(deleteOldAnswers, before.UnixMicro(), limit)
+		if err != nil || deleted == 0 {
+			return err
+		}
+		_, err = t.mark(0)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return int(deleted), nil
+}
