@@ -18,7 +18,7 @@ const commitTimeout = 20 * time.Second
 // between the committer does.
 type request struct {
 	commands []Command
-	invalid  map[int]error // commands that Validate refused
+	invalid  map[int]error // commands refused before they were queued, by index
 	once     *Once[[]Outcome]
 
 	outcomes []Outcome
@@ -36,7 +36,7 @@ func (r *request) refuse(i int, err error) {
 
 // fail answers every command of the request with one error.
 func (r *request) fail(err error) {
-	r.err = err
+	r.err, r.replay = err, nil
 	r.outcomes = make([]Outcome, len(r.commands))
 	for i := range r.outcomes {
 		r.outcomes[i].Err = err
@@ -44,6 +44,17 @@ func (r *request) fail(err error) {
 	if r.once == nil {
 		r.err = nil // each command has its own answer
 	}
+}
+
+// part is some of the commands as a request of their own.
+func (r *request) part(from, to int) *request {
+	p := &request{commands: r.commands[from:to]}
+	for i, err := range r.invalid {
+		if from <= i && i < to {
+			p.refuse(i-from, err)
+		}
+	}
+	return p
 }
 
 // commitAll serves one queue until it is closed and empty.
@@ -59,7 +70,7 @@ func (e *Engine) commitAll(queue chan *request) {
 
 // collect adds what has queued behind first, without waiting for more: waiting for a batch to fill only costs.
 func (e *Engine) collect(first *request, queue chan *request) []*request {
-	batch, commands := []*request{first}, len(first.commands)
+	batch, commands := []*request{first}, max(1, len(first.commands))
 	for commands < e.options.Batch {
 		select {
 		case r, open := <-queue:
@@ -67,7 +78,7 @@ func (e *Engine) collect(first *request, queue chan *request) []*request {
 				return batch
 			}
 			batch = append(batch, r)
-			commands += len(r.commands)
+			commands += max(1, len(r.commands))
 		default:
 			return batch
 		}
@@ -81,7 +92,7 @@ func (e *Engine) commit(batch []*request) {
 	err := e.try(batch)
 	switch {
 	case err == nil:
-	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrOutcomeUnknown), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrOutcomeUnknown):
 		e.options.Logger.Warn("commit failed", "requests", len(batch), "error", err)
 		for _, r := range batch {
 			r.fail(err)
@@ -91,25 +102,20 @@ func (e *Engine) commit(batch []*request) {
 		e.commit(batch[:half])
 		e.commit(batch[half:])
 	case batch[0].once == nil && len(batch[0].commands) > 1:
-		e.commitApart(batch[0])
+		e.commitHalves(batch[0])
 	default:
 		e.options.Logger.Error("change failed", "error", err)
 		batch[0].fail(err)
 	}
 }
 
-// commitApart makes each command of a request a change of its own.
-func (e *Engine) commitApart(r *request) {
-	outcomes := make([]Outcome, len(r.commands))
-	for i, c := range r.commands {
-		alone := &request{commands: []Command{c}}
-		if err, refused := r.invalid[i]; refused {
-			alone.refuse(0, err)
-		}
-		e.commit([]*request{alone})
-		outcomes[i] = alone.outcomes[0]
-	}
-	r.outcomes = outcomes
+// commitHalves makes two changes of a request that asked for no single one.
+func (e *Engine) commitHalves(r *request) {
+	half := len(r.commands) / 2
+	first, second := r.part(0, half), r.part(half, len(r.commands))
+	e.commit([]*request{first})
+	e.commit([]*request{second})
+	r.outcomes = append(first.outcomes, second.outcomes...)
 }
 
 // try decides and writes a batch in one transaction. A panic on the way has rolled it back and is an error like any
@@ -124,7 +130,7 @@ func (e *Engine) try(batch []*request) (err error) {
 	// The transaction outlives its callers: one that hangs up abandons its answer, not the change of everybody else.
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
-	return e.store.Update(ctx, func(tx store.Tx) error {
+	err = e.store.Update(ctx, func(tx store.Tx) error {
 		snapshot, err := tx.Load(need(batch))
 		if err != nil {
 			return err
@@ -139,6 +145,10 @@ func (e *Engine) try(batch []*request) (err error) {
 		}
 		return tx.Save(writes)
 	})
+	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, store.ErrOutcomeUnknown) {
+		err = fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+	return err
 }
 
 // need is everything the commands of a batch look at.

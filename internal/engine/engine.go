@@ -2,9 +2,9 @@ package engine
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -34,8 +34,8 @@ type Command struct {
 type Once[T any] struct {
 	Key         store.AnswerKey
 	Fingerprint [32]byte
-	// Encode renders the answer that is to be stored. It runs in the committer, once or, if the batch is tried again,
-	// more than once.
+	// Encode renders the answer that is to be stored, which is never empty. It runs in the committer, once or, if the
+	// batch is tried again, more than once.
 	Encode func(T) []byte
 }
 
@@ -61,7 +61,7 @@ type Options struct {
 	Committers int
 	// Queue is how many requests may wait for each committer before new ones are turned away. Default 4096.
 	Queue int
-	// Batch is how many commands a transaction takes at most; a single ApplyAll may exceed it. Default 512.
+	// Batch is how many commands a transaction takes at most; the last ApplyAll in it may exceed that. Default 512.
 	Batch int
 	// AnswerTTL is how long a stored answer is given again. Default 24 h.
 	AnswerTTL time.Duration
@@ -91,6 +91,7 @@ type Engine struct {
 	store   store.Updater
 	options Options
 	queues  []chan *request
+	seed    maphash.Seed
 	stopped chan struct{} // closed when no more requests are taken
 	work    sync.WaitGroup
 	next    atomic.Uint32 // spreads requests that name several flows
@@ -103,7 +104,7 @@ type Engine struct {
 // New starts an engine over a store.
 func New(s store.Updater, o Options) *Engine {
 	o.setDefaults()
-	e := &Engine{store: s, options: o, stopped: make(chan struct{})}
+	e := &Engine{store: s, options: o, seed: maphash.MakeSeed(), stopped: make(chan struct{})}
 	for range o.Committers {
 		queue := make(chan *request, o.Queue)
 		e.queues = append(e.queues, queue)
@@ -117,9 +118,7 @@ func New(s store.Updater, o Options) *Engine {
 // ends.
 func (e *Engine) Close(ctx context.Context) error {
 	e.gate.Lock()
-	select {
-	case <-e.stopped:
-	default:
+	if !e.isStopped() {
 		close(e.stopped)
 		for _, queue := range e.queues {
 			close(queue)
@@ -136,6 +135,15 @@ func (e *Engine) Close(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("draining the queue: %w", ctx.Err())
+	}
+}
+
+func (e *Engine) isStopped() bool {
+	select {
+	case <-e.stopped:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -156,12 +164,15 @@ func (e *Engine) Apply(ctx context.Context, c Command) (Result, error) {
 
 // ApplyAll makes many changes, in order, in as few commits as can be; each is made or refused on its own. With once,
 // they are one commit, and the answer to all of them is stored with it; a repeat gets it as replay. An error means
-// that none of them was made, but store.ErrOutcomeUnknown, which leaves it open.
+// that none of them was made, but store.ErrOutcomeUnknown, which leaves it open. commands stay with the engine: they
+// are not to be altered afterwards, as one whose ctx has ended may still be waiting for its turn.
 func (e *Engine) ApplyAll(ctx context.Context, commands []Command, once *Once[[]Outcome]) (outcomes []Outcome, replay []byte, err error) {
 	r := &request{commands: commands, once: once, done: make(chan struct{})}
 	for i := range commands {
 		if err := commands[i].Validate(); err != nil {
 			r.refuse(i, err)
+		} else if c := &commands[i]; once != nil && c.Once != nil && c.Once.Key == once.Key {
+			r.refuse(i, ErrKeyReused) // the key is taken by the whole that the command is a part of
 		}
 	}
 	if err := e.send(ctx, r, int(e.next.Add(1)%uint32(len(e.queues)))); err != nil {
@@ -170,13 +181,14 @@ func (e *Engine) ApplyAll(ctx context.Context, commands []Command, once *Once[[]
 	return r.outcomes, r.replay, r.err
 }
 
-// shard is the committer for a command. Commands on one flow meet there, and so do creates with one key.
+// shard is the committer for a command. Commands on one flow meet there, and so do creates with one key. The whole name
+// is hashed: a caller's own ids may differ in a few bytes only.
 func (e *Engine) shard(c *Command) int {
-	hash := c.FlowID[8:] // the random part of a version 7 id
+	name := c.FlowID[:]
 	if _, creates := c.Action.(flows.Create); creates && c.Once != nil {
-		hash = c.Once.Key[:8]
+		name = c.Once.Key[:]
 	}
-	return int(binary.BigEndian.Uint64(hash) % uint64(len(e.queues)))
+	return int(maphash.Bytes(e.seed, name) % uint64(len(e.queues)))
 }
 
 // send queues a request and waits for its answer.
@@ -195,10 +207,8 @@ func (e *Engine) send(ctx context.Context, r *request, shard int) error {
 func (e *Engine) enqueue(r *request, shard int) error {
 	e.gate.RLock()
 	defer e.gate.RUnlock()
-	select {
-	case <-e.stopped:
+	if e.isStopped() {
 		return ErrStopped
-	default:
 	}
 	select {
 	case e.queues[shard] <- r:

@@ -28,7 +28,7 @@ func (e *Engine) sweepAll() {
 	}
 }
 
-// sweepOnce deletes every answer that has expired by the database's clock.
+// sweepOnce deletes every answer that has expired by the database's clock, or as many as it can until the engine stops.
 func (e *Engine) sweepOnce() error {
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
@@ -38,7 +38,7 @@ func (e *Engine) sweepOnce() error {
 		now = snapshot.Now
 		return err
 	})
-	for err == nil {
+	for err == nil && !e.isStopped() {
 		var swept int
 		swept, err = e.store.SweepAnswers(ctx, now.Add(-e.options.AnswerTTL), sweepBatch)
 		if swept < sweepBatch {

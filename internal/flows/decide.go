@@ -31,7 +31,7 @@ type Change struct {
 // The checks run in this order, and the first that fails is the answer: [ErrNotFound] (for a create:
 // [ErrAlreadyExists]), [*RevisionConflict], [*AlreadyTerminal], [ErrCancelPending], [*IllegalTransition]; then what the
 // action itself refuses: [ErrNotTerminal], [ErrStateTooLarge], [*InvalidValue]. now is the store's clock; a flow's own
-// times never run backwards, even where that clock does. The subject is left as it is.
+// times and a step's never run backwards, even where that clock does. The subject is left as it is.
 func Decide(s Subject, c Command, now time.Time) (Change, error) {
 	d := decision{command: c, step: s.Step, now: now.UTC().Truncate(time.Microsecond)}
 	_, creates := c.Action.(Create)
@@ -47,6 +47,9 @@ func Decide(s Subject, c Command, now time.Time) (Change, error) {
 		d.flow = s.Flow.clone()
 		if d.now.Before(d.flow.UpdatedAt) {
 			d.now = d.flow.UpdatedAt
+		}
+		if s.Step != nil && d.now.Before(s.Step.UpdatedAt) {
+			d.now = s.Step.UpdatedAt
 		}
 	}
 	if err := c.Action.apply(&d); err != nil {
@@ -179,7 +182,7 @@ func (a Finish) apply(d *decision) error {
 	if err := d.merge(a.FinalState); err != nil {
 		return err
 	}
-	d.record(EventFinished, encode(payloadFinished{a.FinalState}))
+	d.record(EventFinished, encode(payloadFinished(a)))
 	return nil
 }
 
@@ -188,7 +191,7 @@ func (a Fail) apply(d *decision) error {
 		return err
 	}
 	d.flow.State = mergeOwn(d.flow.State, encode(ownFailure{failure{a.Reason, FormatTime(d.now)}}))
-	d.record(EventFailed, encode(payloadFailed{a.Reason}))
+	d.record(EventFailed, encode(payloadFailed(a)))
 	return nil
 }
 
@@ -207,7 +210,7 @@ func (a RequestCancel) apply(d *decision) error {
 		return nil // it has ended, or the intent is set: a repeat changes nothing
 	}
 	d.flow.CancelRequested = true
-	d.record(EventCancelRequested, encode(payloadReason{a.Reason}))
+	d.record(EventCancelRequested, encode(payloadReason(a)))
 	if d.inFlight() {
 		return nil
 	}

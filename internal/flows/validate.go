@@ -35,10 +35,13 @@ func (v *values) add(pointer, format string, args ...any) {
 	v.errors = append(v.errors, FieldError{pointer, fmt.Sprintf(format, args...)})
 }
 
+// ValidText reports whether both databases can hold s as text.
+func ValidText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
+
 // text checks a string's length and that both databases can hold it.
 func (v *values) text(pointer, s string, least, most int) {
 	switch n := utf8.RuneCountInString(s); {
-	case !utf8.ValidString(s) || strings.ContainsRune(s, 0):
+	case !ValidText(s):
 		v.add(pointer, "must be valid UTF-8 without NUL")
 	case n < least:
 		v.add(pointer, "must not be empty")

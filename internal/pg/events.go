@@ -1,0 +1,68 @@
+package pg
+
+import (
+	"context"
+
+	"taskflow/internal/flows"
+	"taskflow/internal/store"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// Events implements store.Reader.
+func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage, error) {
+	sql, window := eventsStatement(&q)
+	var page store.EventPage
+	err := s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		rows, err := collect(ctx, conn, sql, scanFoundEvent)
+		if err != nil {
+			return err
+		}
+		page = store.EventPage{}
+		items, last := cut(rows, q.Limit, window)
+		page.Items = items
+		if last != nil {
+			page.Next = &last.Seq
+		}
+		if len(rows) == 0 && q.FromFlow {
+			return mustExist(ctx, conn, q.FlowID)
+		}
+		return nil
+	})
+	return page, err
+}
+
+func scanFoundEvent(row pgx.CollectableRow) (f found[flows.Event], err error) {
+	f.item, err = scanEventAfter(row, &f.n, &f.hit)
+	return f, err
+}
+
+// eventsStatement is the statement of a page of events, and how many of them it examines.
+func eventsStatement(q *store.EventQuery) (sql *statement, examined int) {
+	sql = new(statement)
+	ofFlow := q.OwnerSessionKey != "" || q.ControllerID != "" || q.Mode != ""
+	examined = window(q.Limit, ofFlow || len(q.Kinds) > 0)
+	sql.add(openWindow + `select null::uuid as id, e.seq, coalesce(true`)
+	if len(q.Kinds) > 0 {
+		sql.add(` and e.kind = any(?)`, column(q.Kinds, func(k flows.EventKind) string { return string(k) }))
+	}
+	if ofFlow {
+		sql.add(` and (select true`)
+		matchFlow(sql, &store.FlowQuery{OwnerSessionKey: q.OwnerSessionKey, ControllerID: q.ControllerID, Mode: q.Mode})
+		sql.add(` from flows f where f.id = e.flow_id)`)
+	}
+	sql.add(`, false) as hit from events e`)
+	low, high := seqSpan(q.After, q.Desc)
+	if q.FromFlow || q.FlowID != uuid.Nil {
+		flow := [16]byte(q.FlowID)
+		sql.within(`e.flow_id, e.seq`, []any{flow, low}, []any{flow, high}, q.Desc)
+	} else {
+		sql.within(`e.seq`, []any{low}, []any{high}, q.Desc)
+	}
+	sql.add(` limit ?`, examined)
+	sql.add(closeWindow + `r.*`)
+	sql.add(fromWindow, q.Limit+1, examined)
+	sql.add(`select ` + eventColumns + ` from events e where e.seq = p.seq limit 1` + endWindow)
+	return sql, examined
+}

@@ -1,0 +1,165 @@
+package pg
+
+import (
+	"context"
+	"errors"
+
+	"taskflow/internal/flows"
+	"taskflow/internal/store"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	selectFlow = `select ` + flowColumns + ` from flows f where f.id = $1`
+	flowExists = `select exists(select from flows where id = $1)`
+	selectStep = `select ` + stepColumns + ` from steps s where s.flow_id = $1 and s.run_id = $2`
+)
+
+// read runs fn on a reader's connection.
+func (s *Store) read(ctx context.Context, fn func(context.Context, *pgx.Conn) error) error {
+	return s.on(ctx, s.readers, fn)
+}
+
+// Flow implements store.Reader.
+func (s *Store) Flow(ctx context.Context, id uuid.UUID) (*flows.Flow, error) {
+	return readOne(ctx, s, scanFlow, selectFlow, [16]byte(id))
+}
+
+// Step implements store.Reader.
+func (s *Store) Step(ctx context.Context, key store.StepKey) (*flows.Step, error) {
+	return readOne(ctx, s, scanStep, selectStep, [16]byte(key.FlowID), key.RunID)
+}
+
+// readOne reads the one row of a statement, or flows.ErrNotFound.
+func readOne[T any](ctx context.Context, s *Store, scan pgx.RowToFunc[T], sql string, args ...any) (found T, err error) {
+	err = s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		rows, err := conn.Query(ctx, sql, args...)
+		if err != nil {
+			return err
+		}
+		found, err = pgx.CollectOneRow(rows, scan)
+		return notFound(err)
+	})
+	return found, err
+}
+
+func notFound(err error) error {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return flows.ErrNotFound
+	}
+	return err
+}
+
+// mustExist is nil where the flow exists, else flows.ErrNotFound. Asked after an empty list, it tells a flow that has
+// none from no flow.
+func mustExist(ctx context.Context, conn *pgx.Conn, id uuid.UUID) error {
+	var exists bool
+	if err := conn.QueryRow(ctx, flowExists, [16]byte(id)).Scan(&exists); err != nil {
+		return err
+	}
+	if !exists {
+		return flows.ErrNotFound
+	}
+	return nil
+}
+
+// Steps implements store.Reader.
+func (s *Store) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, error) {
+	var sql statement
+	sql.add(`select `+stepColumns+` from steps s where s.flow_id = ?`, [16]byte(q.FlowID))
+	if q.From != nil {
+		sql.add(` and (s.created_at, s.id) > (?, ?)`, q.From.CreatedAt, [16]byte(q.From.ID))
+	}
+	sql.add(` order by s.created_at, s.id limit ?`, q.Limit+1)
+	var page store.StepPage
+	err := s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		page = store.StepPage{}
+		steps, err := collect(ctx, conn, &sql, scanStep)
+		if err != nil {
+			return err
+		}
+		if len(steps) == 0 {
+			return mustExist(ctx, conn, q.FlowID)
+		}
+		if len(steps) > q.Limit {
+			steps = steps[:q.Limit]
+			last := steps[q.Limit-1]
+			page.Next = &store.StepPosition{CreatedAt: last.CreatedAt, ID: last.ID}
+		}
+		page.Items = steps
+		return nil
+	})
+	return page, err
+}
+
+// collect runs a statement and reads every row.
+func collect[T any](ctx context.Context, conn *pgx.Conn, sql *statement, scan pgx.RowToFunc[T]) ([]T, error) {
+	rows, err := conn.Query(ctx, sql.text.String(), sql.args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scan)
+}
+
+const (
+	countByStatus = `select status, count(*) from flows group by status`
+
+	countByController = `
+select controller_id, count(*) as flows from flows group by controller_id order by flows desc, controller_id limit $1`
+
+	oldestWaiting = `
+select id, waiting_since from flows where waiting_since is not null order by waiting_since, id limit 1`
+)
+
+// Stats implements store.Reader: one snapshot, counted off the indexes.
+func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
+	var stats store.Stats
+	err := s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		stats = store.Stats{ByStatus: make(map[flows.Status]int64)}
+		for _, status := range flows.Statuses {
+			stats.ByStatus[status] = 0
+		}
+		var batch pgx.Batch
+		batch.Queue(countByStatus).Query(each(pgx.RowToStructByPos[statusCount], func(c statusCount) {
+			stats.ByStatus[flows.Status(c.Status)] = c.Flows
+		}))
+		batch.Queue(countByController, store.MaxControllers).Query(each(pgx.RowToStructByPos[store.ControllerCount],
+			func(c store.ControllerCount) { stats.ByController = append(stats.ByController, c) }))
+		batch.Queue(oldestWaiting).Query(each(scanWaiting, func(w *store.WaitingFlow) { stats.OldestWaiting = w }))
+		snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+		return pgx.BeginTxFunc(ctx, conn, snapshot, func(tx pgx.Tx) error { return tx.SendBatch(ctx, &batch).Close() })
+	})
+	return stats, err
+}
+
+type statusCount struct {
+	Status string
+	Flows  int64
+}
+
+func scanWaiting(row pgx.CollectableRow) (*store.WaitingFlow, error) {
+	var w store.WaitingFlow
+	err := row.Scan((*[16]byte)(&w.FlowID), &w.Since)
+	w.Since = w.Since.UTC()
+	return &w, err
+}
+
+// goose keeps a row for each migration applied, and deletes it when the migration is undone.
+const schemaVersion = `select coalesce(max(version_id), 0) from goose_db_version where is_applied`
+
+// SchemaVersion implements store.Reader; 0 is a database without a schema.
+func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
+	var version int64
+	err := s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		err := conn.QueryRow(ctx, schemaVersion).Scan(&version)
+		var pgErr *pgconn.PgError
+		if errors.As(err, &pgErr) && pgErr.Code == "42P01" { // undefined_table
+			return nil
+		}
+		return err
+	})
+	return version, err
+}

@@ -1,0 +1,90 @@
+package pg
+
+import (
+	"math"
+	"strconv"
+	"strings"
+
+	"taskflow/internal/store"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// statement gathers a statement's text and its arguments.
+type statement struct {
+	text strings.Builder
+	args []any
+}
+
+// add appends text, in which each ? stands for the next argument. The text is always a constant of this package.
+func (s *statement) add(text string, args ...any) {
+	for _, arg := range args {
+		before, after, _ := strings.Cut(text, "?")
+		s.args = append(s.args, arg)
+		s.text.WriteString(before + "$" + strconv.Itoa(len(s.args)))
+		text = after
+	}
+	s.text.WriteString(text)
+}
+
+// within adds the range of an index between two places, both excluded, and its order. columns are all of the index's.
+//
+// The range is one comparison of whole rows, and the order names every column, the leading one too, though all rows of
+// the range agree in it: so no other index has the order. Were it an equation, the planner could take the index on the
+// creation time alone for an owner with many flows, and read past everybody else's to find that his are all old.
+func (s *statement) within(columns string, low, high []any, desc bool) {
+	marks := strings.Repeat(", ?", len(low))[2:]
+	s.add(` where (`+columns+`) > (`+marks+`)`, low...)
+	s.add(` and (`+columns+`) < (`+marks+`)`, high...)
+	if desc {
+		columns = strings.ReplaceAll(columns, `,`, ` desc,`) + ` desc`
+	}
+	s.add(` order by ` + columns)
+}
+
+// place is a place in an order by creation.
+type place struct {
+	at pgtype.Timestamptz
+	id uuid.UUID
+}
+
+// after is the place within what has the given values in the index's leading columns.
+func (p place) after(leading ...any) []any { return append(leading, p.at, [16]byte(p.id)) }
+
+// span is the range of creation that a page is read from: the query's bounds and what the pages before have left.
+func span(q *store.FlowQuery) (low, high place) {
+	low = place{pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}, uuid.Nil}
+	high = place{pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}, uuid.Max}
+	if q.CreatedAfter != nil {
+		low = place{pgtype.Timestamptz{Time: *q.CreatedAfter, Valid: true}, uuid.Max}
+	}
+	if q.CreatedBefore != nil {
+		high = place{pgtype.Timestamptz{Time: *q.CreatedBefore, Valid: true}, uuid.Nil}
+	}
+	if q.From == nil {
+		return low, high
+	}
+	// A page before lay within the bounds, so where it ended is the narrower one.
+	from := place{pgtype.Timestamptz{Time: q.From.Time, Valid: true}, q.From.ID}
+	if desc(q) {
+		return low, from
+	}
+	return from, high
+}
+
+// seqSpan is the range of event numbers that a page is read from.
+func seqSpan(from *int64, desc bool) (low, high int64) {
+	low, high = 0, math.MaxInt64
+	switch {
+	case from == nil:
+	case desc:
+		high = *from
+	default:
+		low = *from
+	}
+	return low, high
+}
+
+// desc reports whether the newest come first, as they do by default.
+func desc(q *store.FlowQuery) bool { return q.Order == "" || q.Order.Desc() }

@@ -1,0 +1,167 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"taskflow/internal/store"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Update implements store.Updater.
+func (s *Store) Update(ctx context.Context, fn func(store.Tx) error) error {
+	s.open.RLock()
+	defer s.open.RUnlock()
+	if s.closed {
+		return busy.wrap(errClosed)
+	}
+	met := make(map[fault]int)
+	for {
+		f, err := s.attempt(ctx, fn)
+		if f == broken {
+			s.writers.Reset() // what broke one connection may have broken the others
+		}
+		if met[f]++; met[f] > f.tries() {
+			return f.wrap(err)
+		}
+		s.logger.DebugContext(ctx, "running a change again", "cause", err)
+	}
+}
+
+// attempt runs fn once. Whatever happens, panics too, the transaction has ended when it returns.
+func (s *Store) attempt(ctx context.Context, fn func(store.Tx) error) (fault, error) {
+	loading, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	conn, err := s.writers.Acquire(loading)
+	if err != nil {
+		return faultIn(ctx, nil, err)
+	}
+	defer conn.Release()
+	t := &tx{ctx: loading, conn: conn.Conn()}
+	defer t.rollback()
+	err = fn(t)
+	if t.err != nil {
+		// Where the database failed, that decides, whatever fn makes of it.
+		return faultIn(ctx, t.conn, t.err)
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return refused, err
+	}
+	if t.writes.Empty() {
+		return none, nil
+	}
+	return s.commit(ctx, t)
+}
+
+// commit sends the writes and the commit. From here on the caller cannot cancel.
+func (s *Store) commit(ctx context.Context, t *tx) (fault, error) {
+	sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	var batch pgx.Batch
+	queueWrites(&batch, &t.writes)
+	var tag pgconn.CommandTag
+	batch.Queue("commit").Exec(func(answer pgconn.CommandTag) error {
+		tag = answer
+		return nil
+	})
+	err := t.conn.SendBatch(sending, &batch).Close()
+	var pgErr *pgconn.PgError
+	switch {
+	case err == nil && tag.String() == "COMMIT":
+		return none, nil
+	case err == nil:
+		return refused, fmt.Errorf("the commit was answered with %q", tag)
+	case errors.As(err, &pgErr) && pgErr.SeverityUnlocalized == "ERROR":
+		// A statement failed, and the server passed over the rest of the pipeline, the commit included.
+		return faultOfCode(pgErr.Code), err
+	}
+	return s.settle(ctx, t, err)
+}
+
+// faultIn is faultOf with the caller's own cancellation told apart.
+func faultIn(ctx context.Context, conn *pgx.Conn, err error) (fault, error) {
+	if err != nil && ctx.Err() != nil {
+		return refused, ctx.Err()
+	}
+	return faultOf(conn, err), err
+}
+
+// tx is one run of a change.
+type tx struct {
+	ctx    context.Context // of this run, up to the commit
+	conn   *pgx.Conn
+	begun  bool
+	xid    string // the transaction's id in the database
+	writes store.Writes
+	err    error // the first error of the database
+}
+
+// Save implements store.Tx: the writes leave with the commit.
+func (t *tx) Save(w store.Writes) error {
+	if !t.begun {
+		if _, err := t.Load(store.Need{}); err != nil {
+			return err
+		}
+	}
+	t.writes = w
+	return nil
+}
+
+// rollback ends a transaction that was not committed. Where that fails the connection is closed, which ends it too.
+func (t *tx) rollback() {
+	if t.conn.IsClosed() || t.conn.PgConn().TxStatus() == 'I' {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), rollbackTimeout)
+	defer cancel()
+	if _, err := t.conn.Exec(ctx, "rollback"); err != nil {
+		_ = t.conn.Close(ctx) // it reports the same again
+	}
+}
+
+const sweepAnswers = `
+delete from answers where key in (
+    select key from answers where created_at < $1 order by created_at limit $2 for update skip locked)`
+
+// SweepAnswers implements store.Updater.
+func (s *Store) SweepAnswers(ctx context.Context, before time.Time, limit int) (int, error) {
+	var deleted int
+	err := s.on(ctx, s.writers, func(ctx context.Context, conn *pgx.Conn) error {
+		tag, err := conn.Exec(ctx, sweepAnswers, before, limit)
+		deleted = int(tag.RowsAffected())
+		return err
+	})
+	return deleted, err
+}
+
+// on runs fn on a connection of a pool, and once more on another where the first one breaks: fn must bear that.
+func (s *Store) on(ctx context.Context, pool *pgxpool.Pool, fn func(context.Context, *pgx.Conn) error) error {
+	for try := 0; ; try++ {
+		f, err := s.once(ctx, pool, fn)
+		if f == broken {
+			pool.Reset()
+		}
+		if f != broken || try == broken.tries() {
+			return f.wrap(err)
+		}
+	}
+}
+
+func (s *Store) once(ctx context.Context, pool *pgxpool.Pool, fn func(context.Context, *pgx.Conn) error) (fault, error) {
+	limited, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	conn, err := pool.Acquire(limited)
+	if err != nil {
+		return faultIn(ctx, nil, err)
+	}
+	defer conn.Release()
+	return faultIn(ctx, conn.Conn(), fn(limited, conn.Conn()))
+}

@@ -1,0 +1,158 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"taskflow/internal/flows"
+	"taskflow/internal/store"
+)
+
+func eventCases() []testCase {
+	return []testCase{
+		{"FromFlow", "Events: flows.ErrNotFound where q names a flow that does not exist and is FromFlow.", testFromFlow},
+		{"Filters", "EventQuery selects audit events. A zero field does not narrow.", testEventFilters},
+		{"Paging", "Events reads one page of the audit trail in the order of Seq.", testEventPaging},
+		{"After", "After is the Seq of the last event already seen, in the order of the list.", testEventsAfter},
+	}
+}
+
+func testFromFlow(t *testing.T, s store.Store) {
+	create(t, s, newFlow(1))
+	for _, desc := range []bool{false, true} {
+		_, err := s.Events(t.Context(), store.EventQuery{FlowID: flowID(2), FromFlow: true, Limit: 1, Desc: desc})
+		if !errors.Is(err, flows.ErrNotFound) {
+			t.Errorf("Events of an unknown flow: %v, want ErrNotFound", err)
+		}
+		page, err := s.Events(t.Context(), store.EventQuery{FlowID: flowID(2), Limit: 1, Desc: desc})
+		if err != nil || len(page.Items) != 0 || page.Next != nil {
+			t.Errorf("Events narrowed to an unknown flow: %v, %v; want an empty page", page, err)
+		}
+	}
+	after := int64(1 << 40)
+	page, err := s.Events(t.Context(), store.EventQuery{FlowID: flowID(1), FromFlow: true, Limit: 1, After: &after})
+	if err != nil || len(page.Items) != 0 {
+		t.Errorf("Events after the end: %v, %v; want an empty page", page, err)
+	}
+}
+
+// eventFilters has every filter alone, in pairs, and some that match nothing.
+func eventFilters() []store.EventQuery {
+	alone := []func(*store.EventQuery){
+		func(q *store.EventQuery) { q.FlowID = flowID(3) },
+		func(q *store.EventQuery) { q.FlowID, q.FromFlow = flowID(7), true },
+		func(q *store.EventQuery) { q.OwnerSessionKey = "agent:a" },
+		func(q *store.EventQuery) { q.ControllerID = "c2" },
+		func(q *store.EventQuery) { q.Mode = flows.Mirrored },
+		func(q *store.EventQuery) { q.Kinds = []flows.EventKind{flows.EventStarted} },
+		func(q *store.EventQuery) {
+			q.Kinds = []flows.EventKind{flows.EventCancelled, flows.EventStepObserved, flows.EventCancelled}
+		},
+		func(q *store.EventQuery) { q.OwnerSessionKey = "agent:unknown" },
+		func(q *store.EventQuery) { q.FlowID = flowID(99) },
+	}
+	all := []store.EventQuery{{}}
+	for i, first := range alone {
+		for _, second := range alone[i:] {
+			var q store.EventQuery
+			first(&q)
+			second(&q)
+			all = append(all, q)
+		}
+	}
+	return all
+}
+
+// testEventFilters compares with what each filter leaves of the whole list.
+func testEventFilters(t *testing.T, s store.Store) {
+	population(t, s)
+	everything, err := allEvents(t.Context(), s, store.EventQuery{Limit: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range eventFilters() {
+		var want []flows.Event
+		for _, e := range everything {
+			f := readFlow(t, s, e.FlowID)
+			if q.FlowID != [16]byte{} && q.FlowID != e.FlowID || q.OwnerSessionKey != "" && q.OwnerSessionKey != f.OwnerSessionKey ||
+				q.ControllerID != "" && q.ControllerID != f.ControllerID || q.Mode != "" && q.Mode != f.Mode ||
+				len(q.Kinds) > 0 && !slices.Contains(q.Kinds, e.Kind) {
+				continue
+			}
+			want = append(want, e)
+		}
+		for _, q.Desc = range []bool{false, true} {
+			for _, q.Limit = range []int{3, 100} {
+				got, err := allEvents(t.Context(), s, q)
+				if q.FromFlow && q.FlowID == flowID(99) {
+					if !errors.Is(err, flows.ErrNotFound) {
+						t.Errorf("%+v: %v, want ErrNotFound", q, err)
+					}
+					continue
+				}
+				if err != nil {
+					t.Fatalf("%+v: %v", q, err)
+				}
+				same(t, fmt.Sprintf("%+v", q), eventsText(got), eventsText(want))
+			}
+			slices.Reverse(want)
+		}
+	}
+}
+
+func testEventPaging(t *testing.T, s store.Store) {
+	population(t, s)
+	want, err := allEvents(t.Context(), s, store.EventQuery{Limit: 1000})
+	if err != nil || len(want) < 20 {
+		t.Fatalf("%d events, %v", len(want), err)
+	}
+	for _, desc := range []bool{false, true} {
+		for _, limit := range []int{1, 2, 3, 7, len(want) - 1, len(want), len(want) + 1} {
+			got, err := allEvents(t.Context(), s, store.EventQuery{Limit: limit, Desc: desc})
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, fmt.Sprintf("by %d, desc %v", limit, desc), seqs(got), seqs(want))
+			page, err := s.Events(t.Context(), store.EventQuery{Limit: limit, Desc: desc})
+			if err != nil || len(page.Items) != min(limit, len(want)) || limit < len(want) && page.Next == nil ||
+				limit > len(want) && page.Next != nil {
+				t.Errorf("by %d, desc %v: the first page has %d, Next %v, %v", limit, desc, len(page.Items), page.Next, err)
+			}
+		}
+		slices.Reverse(want)
+	}
+}
+
+func seqs(list []flows.Event) string {
+	return lines(list, func(e flows.Event) string { return fmt.Sprint(e.Seq, " ", eventText(e)) })
+}
+
+func testEventsAfter(t *testing.T, s store.Store) {
+	population(t, s)
+	all, err := allEvents(t.Context(), s, store.EventQuery{Limit: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	middle := len(all) / 2
+	newer, err := allEvents(t.Context(), s, store.EventQuery{Limit: 5, After: &all[middle].Seq})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "after", seqs(newer), seqs(all[middle+1:]))
+	older, err := allEvents(t.Context(), s, store.EventQuery{Limit: 5, After: &all[middle].Seq, Desc: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Reverse(older)
+	same(t, "after, newest first", seqs(older), seqs(all[:middle]))
+
+	last := all[len(all)-1].Seq // and what is committed later comes after the end
+	create(t, s, newFlow(50))
+	newest, err := allEvents(t.Context(), s, store.EventQuery{Limit: 5, After: &last})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "committed later", eventsText(newest), eventsText([]flows.Event{createdEvent(newFlow(50))}))
+}

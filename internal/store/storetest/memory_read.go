@@ -1,0 +1,227 @@
+package storetest
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+
+	"taskflow/internal/flows"
+	"taskflow/internal/store"
+
+	"github.com/google/uuid"
+)
+
+// Flow implements [store.Reader].
+func (m *Memory) Flow(ctx context.Context, id uuid.UUID) (*flows.Flow, error) {
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	f := m.flows[id]
+	if f == nil {
+		return nil, flows.ErrNotFound
+	}
+	return copyFlow(f), nil
+}
+
+// Flows implements [store.Reader]. It sorts every flow for each page, and bounds a page as the databases do.
+func (m *Memory) Flows(ctx context.Context, q store.FlowQuery) (store.FlowPage, error) {
+	if err := m.lock(ctx); err != nil {
+		return store.FlowPage{}, err
+	}
+	defer m.mu.Unlock()
+	var page store.FlowPage
+	examined, residual := 0, q.Plan().Residual
+	for _, f := range m.inOrder(q.Order) {
+		at := store.FlowPosition{Time: f.CreatedAt, ID: f.ID}
+		if q.Order.ByUpdate() {
+			at = store.FlowPosition{Seq: m.changed[f.ID]}
+		}
+		if q.From != nil && !precedes(*q.From, at, q.Order) {
+			continue
+		}
+		if len(page.Items) == q.Limit || residual && examined == store.Examined {
+			return page, nil // Next is where the last one examined was
+		}
+		examined++
+		page.Next = &at
+		if matches(f, q) {
+			page.Items = append(page.Items, copyFlow(f))
+			if q.WithoutState {
+				page.Items[len(page.Items)-1].State = nil
+			}
+		}
+	}
+	page.Next = nil
+	return page, nil
+}
+
+func (m *Memory) inOrder(order store.FlowOrder) []*flows.Flow {
+	list := make([]*flows.Flow, 0, len(m.flows))
+	for _, f := range m.flows {
+		list = append(list, f)
+	}
+	slices.SortFunc(list, func(a, b *flows.Flow) int {
+		if order.ByUpdate() {
+			return cmp.Compare(m.changed[a.ID], m.changed[b.ID])
+		}
+		return byTime(a.CreatedAt, b.CreatedAt, a.ID, b.ID)
+	})
+	if order == "" || order.Desc() {
+		slices.Reverse(list)
+	}
+	return list
+}
+
+// precedes reports whether a comes before b in the order.
+func precedes(a, b store.FlowPosition, order store.FlowOrder) bool {
+	c := byTime(a.Time, b.Time, a.ID, b.ID)
+	if order.ByUpdate() {
+		c = cmp.Compare(a.Seq, b.Seq)
+	}
+	if order == "" || order.Desc() {
+		c = -c
+	}
+	return c < 0
+}
+
+// matches reports whether a flow passes every filter of q.
+func matches(f *flows.Flow, q store.FlowQuery) bool {
+	for _, l := range q.Labels {
+		if value, has := f.Labels[l.Key]; !has || value != l.Value {
+			return false
+		}
+	}
+	switch {
+	case q.OwnerSessionKey != "" && f.OwnerSessionKey != q.OwnerSessionKey,
+		q.ControllerID != "" && f.ControllerID != q.ControllerID,
+		q.Mode != "" && f.Mode != q.Mode,
+		len(q.Statuses) > 0 && !slices.Contains(q.Statuses, f.Status),
+		q.WaitKind != "" && (f.Wait == nil || f.Wait.Kind != q.WaitKind),
+		q.CancelRequested != nil && f.CancelRequested != *q.CancelRequested,
+		q.CreatedAfter != nil && !f.CreatedAt.After(*q.CreatedAfter),
+		q.CreatedBefore != nil && !f.CreatedAt.Before(*q.CreatedBefore),
+		q.UpdatedAfter != nil && !f.UpdatedAt.After(*q.UpdatedAfter),
+		q.UpdatedBefore != nil && !f.UpdatedAt.Before(*q.UpdatedBefore),
+		!strings.Contains(f.Goal, q.GoalContains):
+		return false
+	}
+	return true
+}
+
+// Step implements [store.Reader].
+func (m *Memory) Step(ctx context.Context, key store.StepKey) (*flows.Step, error) {
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	s := m.steps[key]
+	if s == nil {
+		return nil, flows.ErrNotFound
+	}
+	return copyStep(s), nil
+}
+
+// Steps implements [store.Reader].
+func (m *Memory) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, error) {
+	if err := m.lock(ctx); err != nil {
+		return store.StepPage{}, err
+	}
+	defer m.mu.Unlock()
+	if m.flows[q.FlowID] == nil {
+		return store.StepPage{}, flows.ErrNotFound
+	}
+	var list []*flows.Step
+	for key, s := range m.steps {
+		if key.FlowID == q.FlowID && (q.From == nil || byTime(q.From.CreatedAt, s.CreatedAt, q.From.ID, s.ID) < 0) {
+			list = append(list, copyStep(s))
+		}
+	}
+	slices.SortFunc(list, func(a, b *flows.Step) int { return byTime(a.CreatedAt, b.CreatedAt, a.ID, b.ID) })
+	if len(list) <= q.Limit {
+		return store.StepPage{Items: list}, nil
+	}
+	last := list[q.Limit-1]
+	return store.StepPage{Items: list[:q.Limit], Next: &store.StepPosition{CreatedAt: last.CreatedAt, ID: last.ID}}, nil
+}
+
+// Events implements [store.Reader]. A page is bounded as in the databases, where a filter other than the flow's id may
+// pass over many events.
+func (m *Memory) Events(ctx context.Context, q store.EventQuery) (store.EventPage, error) {
+	if err := m.lock(ctx); err != nil {
+		return store.EventPage{}, err
+	}
+	defer m.mu.Unlock()
+	if q.FromFlow && m.flows[q.FlowID] == nil {
+		return store.EventPage{}, flows.ErrNotFound
+	}
+	list := slices.Clone(m.events)
+	if q.Desc {
+		slices.Reverse(list)
+	}
+	var page store.EventPage
+	examined := 0
+	for _, e := range list {
+		seen := q.After != nil && (!q.Desc && e.Seq <= *q.After || q.Desc && e.Seq >= *q.After)
+		if seen || q.FlowID != uuid.Nil && e.FlowID != q.FlowID {
+			continue
+		}
+		if len(page.Items) == q.Limit || examined == store.Examined {
+			return page, nil
+		}
+		examined++
+		page.Next = &e.Seq
+		if m.eventMatches(e, q) {
+			e.Payload = slices.Clone(e.Payload)
+			page.Items = append(page.Items, e)
+		}
+	}
+	page.Next = nil
+	return page, nil
+}
+
+func (m *Memory) eventMatches(e flows.Event, q store.EventQuery) bool {
+	f := m.flows[e.FlowID]
+	return (q.OwnerSessionKey == "" || f.OwnerSessionKey == q.OwnerSessionKey) &&
+		(q.ControllerID == "" || f.ControllerID == q.ControllerID) &&
+		(q.Mode == "" || f.Mode == q.Mode) &&
+		(len(q.Kinds) == 0 || slices.Contains(q.Kinds, e.Kind))
+}
+
+// Stats implements [store.Reader].
+func (m *Memory) Stats(ctx context.Context) (store.Stats, error) {
+	if err := m.lock(ctx); err != nil {
+		return store.Stats{}, err
+	}
+	defer m.mu.Unlock()
+	stats := store.Stats{ByStatus: map[flows.Status]int64{}}
+	for _, s := range flows.Statuses {
+		stats.ByStatus[s] = 0
+	}
+	controllers := map[string]int64{}
+	for _, f := range m.flows {
+		stats.ByStatus[f.Status]++
+		controllers[f.ControllerID]++
+		if w := f.Wait; w != nil && (stats.OldestWaiting == nil || w.Since.Before(stats.OldestWaiting.Since)) {
+			stats.OldestWaiting = &store.WaitingFlow{FlowID: f.ID, Since: w.Since}
+		}
+	}
+	for id, n := range controllers {
+		stats.ByController = append(stats.ByController, store.ControllerCount{ControllerID: id, Flows: n})
+	}
+	slices.SortFunc(stats.ByController, func(a, b store.ControllerCount) int {
+		return cmp.Or(cmp.Compare(b.Flows, a.Flows), strings.Compare(a.ControllerID, b.ControllerID))
+	})
+	stats.ByController = stats.ByController[:min(len(stats.ByController), store.MaxControllers)]
+	return stats, nil
+}
+
+// SchemaVersion implements [store.Reader]; there is one version.
+func (m *Memory) SchemaVersion(ctx context.Context) (int64, error) {
+	if err := m.lock(ctx); err != nil {
+		return 0, err
+	}
+	defer m.mu.Unlock()
+	return 1, nil
+}
