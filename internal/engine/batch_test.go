@@ -326,3 +326,25 @@ func TestTransactionThatRunsAgainIsDecidedAnew(t *testing.T) {
 		}
 	})
 }
+
+func TestReplayFoundByTheSecondRunIsTheWholeAnswer(t *testing.T) {
+	bubble(t, engine.Options{}, func(r *rig) {
+		mine, theirs := uuid.New(), uuid.New()
+		request := func(id uuid.UUID) ([]engine.Command, *engine.Once[[]engine.Outcome]) {
+			return []engine.Command{keyed(create(id), "inner", "create")}, onceAll("all", "whole")
+		}
+		twice := &again{Store: r.faulty, between: func() { // at another replica
+			commands, once := request(theirs)
+			_, _, err := r.engine.ApplyAll(r.Context(), commands, once)
+			r.want("the other's", err, nil)
+		}}
+		e := engine.New(twice, engine.Options{Committers: 1})
+		defer func() { r.want("Close", e.Close(r.Context()), nil) }()
+		commands, once := request(mine)
+		outcomes, replay, err := e.ApplyAll(r.Context(), commands, once)
+		if want := string(stored(theirs, 0)); err != nil || outcomes != nil || string(replay) != want {
+			r.Errorf("answered with %+v, %q, %v; want nothing but %q replayed", outcomes, replay, err, want)
+		}
+		r.missing(mine)
+	})
+}

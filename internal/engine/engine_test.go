@@ -58,6 +58,7 @@ type spy struct {
 	store.Store
 	mu    sync.Mutex // guards everything below
 	saved []store.Writes
+	saves int       // calls of Save in them
 	sweep sweepFunc // nil for the store's own
 }
 
@@ -72,7 +73,7 @@ func (s *spy) Update(ctx context.Context, fn func(store.Tx) error) error {
 	if err == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.saved = append(s.saved, tx.writes)
+		s.saved, s.saves = append(s.saved, tx.writes), s.saves+tx.saves
 	}
 	return err
 }
@@ -109,10 +110,12 @@ func (s *spy) last() store.Writes {
 type spyTx struct {
 	store.Tx
 	writes store.Writes
+	saves  int
 }
 
 func (tx *spyTx) Save(w store.Writes) error {
 	tx.writes = w
+	tx.saves++
 	return tx.Tx.Save(w)
 }
 

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -56,12 +57,13 @@ func TestRefusedCommandTakesNoPartInTheWrite(t *testing.T) {
 func TestBatchOfRefusalsWritesNothing(t *testing.T) {
 	bubble(t, engine.Options{}, func(r *rig) {
 		id := r.created(1)[0]
+		saves := r.spy.saves
 		_, err := r.engine.Apply(r.Context(), command(id, flows.Finish{}))
 		if err == nil {
 			r.Error("an illegal move was accepted")
 		}
-		if w := r.spy.last(); !w.Empty() {
-			r.Errorf("wrote %+v", w)
+		if w := r.spy.last(); !w.Empty() || r.spy.saves != saves {
+			r.Errorf("saved %+v", w)
 		}
 	})
 }
@@ -256,6 +258,7 @@ func TestUnavailableIsAnsweredToAllAndNotTriedAgain(t *testing.T) {
 func TestUnknownOutcomeIsReportedAndARepeatSettlesIt(t *testing.T) {
 	for name, fault := range map[string]storetest.Fault{
 		"persisted": storetest.UnknownPersisted(), "lost": storetest.UnknownLost(),
+		"out of time": {Err: fmt.Errorf("%w: %w", store.ErrOutcomeUnknown, context.DeadlineExceeded), Persist: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, engine.Options{}, func(r *rig) { unknownOutcome(r, fault) })
