@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sosodev/duration"
 )
 
@@ -63,12 +65,27 @@ type databaseConfig struct {
 	NoAutoMigrate bool   `name:"no-auto-migrate" env:"TASKFLOW_NO_AUTO_MIGRATE" help:"Leave the schema to 'server migrate'."`
 }
 
-// Validate refuses an unknown kind of database. The message does not repeat the URL: it may hold a password.
+// Validate refuses what is no database's URL. The message repeats the URL, its password masked, only where it is beyond
+// doubt which part of it that is.
 func (c *databaseConfig) Validate() error {
-	if _, ok := c.sqlitePath(); ok || strings.HasPrefix(c.URL, "postgres://") || strings.HasPrefix(c.URL, "postgresql://") {
+	form := errors.New("TASKFLOW_DATABASE_URL must be sqlite:PATH, with the path of a file, or postgres://USER:PASSWORD@HOST/DATABASE, special characters percent-encoded")
+	if path, ok := c.sqlitePath(); ok {
+		if strings.HasPrefix(path, ":") || strings.HasPrefix(path, "file:") {
+			return form
+		}
 		return nil
 	}
-	return errors.New("TASKFLOW_DATABASE_URL must be sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE")
+	if !strings.HasPrefix(c.URL, "postgres://") && !strings.HasPrefix(c.URL, "postgresql://") {
+		return form
+	}
+	_, err := pgxpool.ParseConfig(c.URL)
+	if err == nil {
+		return nil
+	}
+	if _, unclear := url.Parse(c.URL); unclear != nil || strings.Count(c.URL, "@") > 1 {
+		return form
+	}
+	return fmt.Errorf("TASKFLOW_DATABASE_URL: %w", err)
 }
 
 // sqlitePath is the file of an embedded database; ok is false where the database is PostgreSQL.

@@ -52,12 +52,12 @@ func run(ctx context.Context, args, environment []string, stdout, stderr io.Writ
 	if err != nil {
 		return fmt.Errorf("building the command line: %w", err)
 	}
-	if err := checkEnvironment(environment, knownVariables(parser.Model)); err != nil {
-		return err
-	}
 	parsed, err := parser.Parse(args)
 	if exited {
 		return nil
+	}
+	if err := checkEnvironment(environment, knownVariables(parser.Model)); err != nil {
+		return err
 	}
 	if err != nil {
 		return err

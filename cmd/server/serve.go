@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -30,10 +29,23 @@ const (
 	bodyTimeout    = 30 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
-	// Shutting down takes 15 s at most: 8 for the requests under way, 6 for the queue.
-	requestsPatience = 8 * time.Second
-	queuePatience    = 6 * time.Second
+	// Shutting down takes 15 s at most, and most of it only where the database gives no answer.
+	requestsPatience = 7 * time.Second // for the requests under way
+	answersPatience  = time.Second     // for telling the others that nobody knows what became of them
+	queuePatience    = 4 * time.Second // for changes that were queued and whose clients have been told so
+	closePatience    = time.Second     // for giving back connections
 )
+
+// Validate refuses origins that are none.
+func (c *serveCommand) Validate() error {
+	protection := http.NewCrossOriginProtection()
+	for _, origin := range c.CORSOrigins {
+		if err := protection.AddTrustedOrigin(origin); err != nil {
+			return fmt.Errorf("TASKFLOW_CORS_ORIGINS: %w", err)
+		}
+	}
+	return nil
+}
 
 // Run serves until ctx ends, then shuts down in reverse: not ready, no new connections, the requests under way
 // answered, the queue drained, the store closed.
@@ -42,6 +54,10 @@ func (c *serveCommand) Run(ctx context.Context, config *databaseConfig, log *slo
 		return err
 	}
 	db, err := config.open(ctx, log)
+	if err != nil && ctx.Err() != nil {
+		log.Info("stopped while waiting for the database")
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -53,11 +69,31 @@ func (c *serveCommand) Run(ctx context.Context, config *databaseConfig, log *slo
 	if err == nil {
 		err = c.listenAndServe(ctx, api, log)
 	}
-	draining, cancel := context.WithTimeout(context.Background(), queuePatience)
-	defer cancel()
-	err = errors.Join(err, changes.Close(draining), db.Close())
+	finish(changes, db, log)
 	log.Info("stopped")
 	return err
+}
+
+// finish drains the queue and closes the store. Where the database gives no answer it gives up after a while: whoever
+// waited for one has been told by then.
+func finish(changes *engine.Engine, db *database, log *slog.Logger) {
+	draining, cancel := context.WithTimeout(context.Background(), queuePatience)
+	defer cancel()
+	if err := changes.Close(draining); err != nil {
+		log.Warn("changes are left in doubt", "error", err)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- db.Close() }() // the process ends next, whether this has or not
+	patience := time.NewTimer(closePatience)
+	defer patience.Stop()
+	select {
+	case err := <-closed:
+		if err != nil {
+			log.Warn("closing the database", "error", err)
+		}
+	case <-patience.C:
+		log.Warn("the database was not closed in time")
+	}
 }
 
 // listenAndServe answers requests until ctx ends, and then those that are under way.
@@ -66,8 +102,11 @@ func (c *serveCommand) listenAndServe(ctx context.Context, api *httpapi.Server, 
 	if err != nil {
 		return fmt.Errorf("TASKFLOW_LISTEN: %w", err)
 	}
+	requests, giveUp := context.WithCancel(context.Background())
+	defer giveUp()
 	server := &http.Server{
-		Handler: api, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, IdleTimeout: idleTimeout,
+		BaseContext: func(net.Listener) context.Context { return requests },
+		Handler:     api, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, IdleTimeout: idleTimeout,
 		WriteTimeout: requestTimeout + bodyTimeout, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
@@ -81,12 +120,21 @@ func (c *serveCommand) listenAndServe(ctx context.Context, api *httpapi.Server, 
 	}
 	log.Info("shutting down")
 	api.StopAccepting()
-	patience, cancel := context.WithTimeout(context.Background(), requestsPatience)
-	defer cancel()
-	if err := server.Shutdown(patience); err != nil {
-		log.Warn("requests were cut off", "error", err)
-		_ = server.Close() // the listener is closed already; this drops the connections
+	if err := shutDown(server, requestsPatience); err != nil {
+		log.Warn("some requests are answered with an unknown outcome", "error", err)
+		giveUp()
+		if err := shutDown(server, answersPatience); err != nil {
+			log.Warn("requests were cut off", "error", err)
+			_ = server.Close() // the listener is closed already; this drops the connections
+		}
 	}
 	<-served
 	return nil
+}
+
+// shutDown takes no more connections and waits until every request is answered, or until patience ends.
+func shutDown(server *http.Server, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return server.Shutdown(ctx)
 }

@@ -91,16 +91,18 @@ func (b *batch) command(c oas.BatchCommand) (engine.Command, error) {
 
 // route finds the call that a path names: the flow's id, as sent, and the pattern.
 func (b *batch) route(method, path string) (id, pattern string, err error) {
-	route, query, asks := strings.Cut(path, "?")
+	route, query, _ := strings.Cut(path, "?")
 	parts := strings.Split(route, "/")
 	switch {
-	case asks:
-		return "", "", badQuery(query, "is unknown")
+	case query != "":
+		name, _, _ := strings.Cut(query, "=")
+		return "", "", badQuery(name, "is unknown")
+	case parts[0] != "":
 	case len(parts) == 2:
 		pattern = "/" + parts[1]
-	case len(parts) == 3:
+	case len(parts) == 3 && parts[2] != "":
 		id, pattern = parts[2], "/"+parts[1]+"/{id}"
-	case len(parts) == 4:
+	case len(parts) == 4 && parts[2] != "":
 		id, pattern = parts[2], "/"+parts[1]+"/{id}/"+parts[3]
 	}
 	for _, known := range batchRoutes {

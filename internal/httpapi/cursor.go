@@ -61,7 +61,7 @@ var maxMicros = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 
 func decodeCursor(list cursorList, cursor string, size int) ([]byte, int64, error) {
 	raw, err := cursorEncoding.DecodeString(cursor)
-	if err != nil || len(raw) != size || raw[0] != byte(list) {
+	if err != nil || len(raw) != size || raw[0] != byte(list) || cursorEncoding.EncodeToString(raw) != cursor { // base64 passes line ends over
 		return nil, 0, badQuery("cursor", "is not the next_cursor of a page of this list in this order")
 	}
 	number := int64(binary.BigEndian.Uint64(raw[1:]))

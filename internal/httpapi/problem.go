@@ -107,7 +107,7 @@ var sentinels = []struct {
 	{engine.ErrStopped, slugUnavailable, "The server is shutting down. Nothing was changed.", false},
 	{engine.ErrOverloaded, slugOverloaded, "Too many changes are waiting. Nothing was changed.", false},
 	{engine.ErrKeyReused, slugIdempotencyKeyReused, "This Idempotency-Key was sent before, with another method, path, If-Match or body.", false},
-	{flows.ErrNotFound, slugNotFound, "There is no such flow.", false},
+	{flows.ErrNotFound, slugNotFound, "There is no such flow or step.", false},
 	{flows.ErrCancelPending, slugCancelPending, "The flow's cancel was requested; it accepts nothing but a cancel.", false},
 	{flows.ErrAlreadyExists, slugAlreadyExists, "This id is taken.", false},
 	{flows.ErrNotTerminal, slugNotTerminal, "Only a flow that has ended can be erased.", false},

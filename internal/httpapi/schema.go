@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -118,8 +119,11 @@ func (op *operation) checkQuery(r *http.Request) error {
 	return nil
 }
 
-// checkValue checks the formats that the schema library leaves to its user.
+// checkValue checks the formats that the schema library leaves to its user, and what it takes for a boolean.
 func checkValue(schema *openapi3.Schema, value string) error {
+	if schema.Type.Is(openapi3.TypeBoolean) && value != "true" && value != "false" {
+		return errors.New("must be true or false")
+	}
 	if check := formats[schema.Format]; check != nil {
 		return check(value)
 	}
@@ -204,13 +208,42 @@ func checkSchema(schema *openapi3.Schema, value any) error {
 		return nil
 	}
 	p := newProblem(slugInvalidValue, "The body has a value that is not allowed.")
+	listed := map[string]bool{} // objects whose unknown fields are among the errors already
 	for _, e := range schemaErrors(err) {
-		if malformed[e.SchemaField] {
+		if isMalformed(e) {
 			p.slug, p.detail = slugInvalidRequest, "The body is not of the form this call takes."
 		}
-		p.errors = append(p.errors, fieldError{pointer(e.JSONPointer()), e.Reason})
+		at := pointer(e.JSONPointer())
+		if e.SchemaField != "properties" {
+			p.errors = append(p.errors, fieldError{at, e.Reason})
+		} else if !listed[at] {
+			listed[at] = true
+			p.errors = append(p.errors, unknownFields(at, e)...)
+		}
 	}
+	p.errors = p.errors[:min(len(p.errors), maxFieldErrors)]
 	return p
+}
+
+// maxFieldErrors keeps the answer to a body with many faults small.
+const maxFieldErrors = 100
+
+// unknownFields names the fields of an object that its schema does not have: the validator's errors do not point to them.
+func unknownFields(at string, e *openapi3.SchemaError) []fieldError {
+	object, _ := e.Value.(map[string]any)
+	var out []fieldError
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		if _, known := e.Schema.Properties[name]; !known {
+			out = append(out, fieldError{at + pointer([]string{name}), "is unknown"})
+		}
+	}
+	return out
+}
+
+// isMalformed reports whether an error speaks of the body's form, not of a value in it.
+func isMalformed(e *openapi3.SchemaError) bool {
+	_, text := e.Value.(string)
+	return malformed[e.SchemaField] || e.SchemaField == "enum" && !text // every enum is of strings
 }
 
 // malformed are the schema's fields that speak of a body's form, not of the values in it.

@@ -2,6 +2,7 @@ package servertest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -21,7 +22,8 @@ type Client struct {
 // clientTimeout is longer than any request may take.
 const clientTimeout = 60 * time.Second
 
-func newClient(t testing.TB, url string) *Client {
+// NewClient makes a client for the server at a URL.
+func NewClient(t testing.TB, url string) *Client {
 	transport := &http.Transport{MaxIdleConnsPerHost: 128, DisableCompression: true}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &Client{URL: url, http: &http.Client{Transport: transport, Timeout: clientTimeout}}
@@ -34,9 +36,14 @@ type Answer struct {
 	Body   []byte
 }
 
-// Send sends one request; header are names and values in turn. An error means that no whole answer came.
+// ErrHalfAnswer: the connection broke in the middle of an answer.
+var ErrHalfAnswer = errors.New("half an answer")
+
+// Send sends one request; header are names and values in turn. An error means that no whole answer came: none at all, but
+// where it is ErrHalfAnswer.
 func (c *Client) Send(method, path, body string, header ...string) (Answer, error) {
-	// The reader's type hides that it could be read again: net/http would repeat a request that has an Idempotency-Key.
+	// net/http repeats a request that has an Idempotency-Key, if it has no body or one that can be read again. The reader's
+	// type hides that it can, and the key is hidden below.
 	request, err := http.NewRequest(method, c.URL+path, struct{ io.Reader }{strings.NewReader(body)})
 	if err != nil {
 		return Answer{}, err
@@ -48,6 +55,10 @@ func (c *Client) Send(method, path, body string, header ...string) (Answer, erro
 		request.Header.Set("Content-Type", "application/json")
 	}
 	for i := 0; i+1 < len(header); i += 2 {
+		if header[i] == "Idempotency-Key" {
+			request.Header["idempotency-key"] = []string{header[i+1]} // unseen by net/http, which sends it all the same
+			continue
+		}
 		request.Header.Set(header[i], header[i+1])
 	}
 	response, err := c.http.Do(request)
@@ -57,7 +68,7 @@ func (c *Client) Send(method, path, body string, header ...string) (Answer, erro
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	if err != nil {
-		return Answer{}, fmt.Errorf("reading the answer: %w", err)
+		return Answer{}, fmt.Errorf("%w: %w", ErrHalfAnswer, err)
 	}
 	return Answer{response.StatusCode, response.Header, text}, nil
 }

@@ -68,7 +68,7 @@ func Launch(t testing.TB, o Options) *Server {
 	if o.Address == "" {
 		o.Address = FreeAddress(t)
 	}
-	s := &Server{Client: newClient(t, "http://"+o.Address), t: t, options: o, folder: t.TempDir()}
+	s := &Server{Client: NewClient(t, "http://"+o.Address), t: t, options: o, folder: t.TempDir()}
 	t.Cleanup(s.cleanUp)
 	s.Relaunch()
 	return s

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"taskflow/api"
+	"taskflow/internal/pg"
+	"taskflow/internal/pg/pgtest"
+	"taskflow/internal/servertest"
+	"taskflow/internal/sqlite"
+)
+
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{
+		{"--help"}, {"-h"}, {"serve", "--help"}, {"migrate", "--help"}, {"healthcheck", "--help"}, {"openapi", "--help"},
+	} {
+		// The variable is one that an error at start sends to --help for.
+		r := servertest.Run(t, servertest.Options{Env: []string{"TASKFLOW_NO_SUCH=1"}}, args...)
+		if r.Code != 0 || r.Stderr != "" || !strings.HasPrefix(r.Stdout, "Usage: server") {
+			t.Errorf("%q: %+v, want usage and code 0", args, r)
+		}
+	}
+}
+
+func TestOpenAPI(t *testing.T) {
+	r := servertest.Run(t, servertest.Options{}, "openapi")
+	if r.Code != 0 || r.Stdout != string(api.Spec) {
+		t.Errorf("openapi: code %d, %d bytes, want the contract's %d", r.Code, len(r.Stdout), len(api.Spec))
+	}
+	r = servertest.Run(t, servertest.Options{}, "openapi", "--json")
+	var doc struct {
+		OpenAPI string
+		Paths   map[string]any
+	}
+	if err := json.Unmarshal([]byte(r.Stdout), &doc); r.Code != 0 || err != nil || doc.OpenAPI == "" || doc.Paths["/flows"] == nil {
+		t.Errorf("openapi --json: code %d, error %v, version %q, %d paths", r.Code, err, doc.OpenAPI, len(doc.Paths))
+	}
+}
+
+func TestMigrate(t *testing.T) {
+	latest := map[string]int64{"sqlite": sqlite.LatestVersion(), "postgres": pg.LatestVersion()}
+	servertest.Databases(t, func(t *testing.T, url string, _ int) {
+		_, kind, _ := strings.Cut(t.Name(), "/")
+		newest := latest[kind]
+		o := servertest.Options{Database: url, Env: []string{"TASKFLOW_LOG_FORMAT=text"}}
+		for _, step := range []struct {
+			args    []string
+			version int64
+		}{
+			{[]string{"migrate", "--to", "1"}, 1},
+			{[]string{"migrate"}, newest},
+			{[]string{"migrate", "--to", "1"}, 1},
+			{[]string{"migrate", "--no-auto-migrate"}, newest}, // the switch is for what migrates by itself
+		} {
+			r := servertest.Run(t, o, step.args...)
+			if want := fmt.Sprintf("version=%d\n", step.version); r.Code != 0 || !strings.HasSuffix(r.Stderr, want) {
+				t.Fatalf("%q: %+v, want code 0 and %q", step.args, r, want)
+			}
+		}
+		for _, version := range []string{"99", "-1"} {
+			if r := servertest.Run(t, o, "migrate", "--to="+version); r.Code != 1 || !strings.Contains(r.Stderr, version) {
+				t.Errorf("migrate --to=%s: %+v, want code 1 and the version's number", version, r)
+			}
+		}
+		servertest.Start(t, servertest.Options{Database: url, Args: []string{"--no-auto-migrate"}}).Create(t)
+	})
+}
+
+func TestNoAutoMigrate(t *testing.T) {
+	servertest.Databases(t, func(t *testing.T, url string, _ int) {
+		s := servertest.Launch(t, servertest.Options{Database: url, Env: []string{"TASKFLOW_NO_AUTO_MIGRATE=true"}})
+		s.AwaitAnswer()
+		answer := s.Call(t, http.StatusServiceUnavailable, http.MethodGet, "/readyz", "")
+		if text := string(answer.Body); answer.Problem() != "unavailable" || !strings.Contains(text, "schema is at version 0; this server needs") {
+			t.Errorf("/readyz: %s, want the version that is needed", text)
+		}
+		s.Call(t, http.StatusOK, http.MethodGet, "/livez", "")
+		if r := servertest.Run(t, servertest.Options{Database: url}, "migrate"); r.Code != 0 {
+			t.Fatalf("migrate beside the server: %+v", r)
+		}
+		s.AwaitReady(10 * time.Second)
+		s.Create(t)
+	})
+}
+
+func TestStart_SeveralAtOnceOnAnEmptyDatabase(t *testing.T) {
+	servers := servertest.StartAll(t, servertest.Options{Database: pgtest.Empty(t)}, 3)
+	flow := servers[0].Create(t)
+	for _, s := range servers {
+		s.Flow(t, flow.ID)
+	}
+}
+
+func TestHealthcheck(t *testing.T) {
+	s := servertest.Launch(t, servertest.Options{Database: servertest.SQLite(t), Args: []string{"--no-auto-migrate"}})
+	s.AwaitAnswer()
+	check := func() servertest.Result {
+		return servertest.Run(t, servertest.Options{Env: []string{"TASKFLOW_LISTEN=" + s.Address()}}, "healthcheck")
+	}
+	if r := check(); r.Code != 1 || !strings.Contains(r.Stderr, "503") {
+		t.Errorf("a server that is not ready: %+v, want code 1 and the status", r)
+	}
+	s.Stop()
+	if r := check(); r.Code != 1 || !strings.Contains(r.Stderr, "not ready") {
+		t.Errorf("no server: %+v, want code 1", r)
+	}
+	s = servertest.Start(t, servertest.Options{Database: servertest.SQLite(t)})
+	if r := check(); r.Code != 0 || r.Stdout+r.Stderr != "" {
+		t.Errorf("a ready server: %+v, want code 0 and not a word", r)
+	}
+	_, port, _ := strings.Cut(s.Address(), ":")
+	if r := servertest.Run(t, servertest.Options{}, "healthcheck", "--listen=:"+port); r.Code != 0 {
+		t.Errorf("a ready server, asked as one that listens on all addresses: %+v, want code 0", r)
+	}
+	if r := servertest.Run(t, servertest.Options{}, "healthcheck", "--listen=nonsense"); r.Code != 1 || !strings.Contains(r.Stderr, "TASKFLOW_LISTEN") {
+		t.Errorf("an address that is none: %+v, want code 1 and the variable's name", r)
+	}
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"taskflow/internal/servertest"
+)
+
+func TestCheckListen(t *testing.T) {
+	for _, c := range []struct {
+		address string
+		allowed bool
+		ok      bool
+	}{
+		{"127.0.0.1:8080", false, true},
+		{"127.0.0.2:0", false, true},
+		{"127.255.255.254:8080", false, true},
+		{"[::1]:8080", false, true},
+		{"[::ffff:127.0.0.1]:8080", false, true},
+		{"localhost:8080", false, true},
+		{":8080", false, false},
+		{"0.0.0.0:8080", false, false},
+		{"[::]:8080", false, false},
+		{"[::ffff:0.0.0.0]:8080", false, false},
+		{"10.1.2.3:8080", false, false},
+		{"[fe80::1]:8080", false, false},
+		{"128.0.0.1:8080", false, false},
+		{"server.example:8080", false, false},
+		{"localhost.example:8080", false, false},
+		{"127.0.0.1.example:8080", false, false},
+		{":8080", true, true},
+		{"0.0.0.0:8080", true, true},
+		{"[::]:8080", true, true},
+		{"server.example:8080", true, true},
+		{"", true, false},
+		{"127.0.0.1", true, false},
+		{"::1:8080", true, false},
+	} {
+		err := checkListen(c.address, "none", c.allowed)
+		if (err == nil) != c.ok {
+			t.Errorf("checkListen(%q, none, %v) = %v, want ok %v", c.address, c.allowed, err, c.ok)
+		}
+		if err != nil && !strings.Contains(err.Error(), "TASKFLOW_LISTEN") {
+			t.Errorf("checkListen(%q, none, %v) = %v, want the variable's name in it", c.address, c.allowed, err)
+		}
+	}
+}
+
+// elsewhere is a database that no server gets past: whatever a start does before it opens the database can be told from
+// what it does later, and no server ever listens.
+const elsewhere = "sqlite:/dev/null/taskflow.db"
+
+func TestStart_RefusesToListenForStrangers(t *testing.T) {
+	for _, address := range []string{"0.0.0.0:8080", "[::]:8080", ":8080", "server.example:8080"} {
+		open := servertest.Options{Database: elsewhere, Env: []string{"TASKFLOW_LISTEN=" + address}}
+		r := servertest.Run(t, open)
+		if r.Code != 1 || !strings.Contains(r.Stderr, "TASKFLOW_LISTEN") || !strings.Contains(r.Stderr, "TASKFLOW_ALLOW_UNAUTHENTICATED") {
+			t.Errorf("TASKFLOW_LISTEN=%s: %+v, want a refusal that says how to go on", address, r)
+		}
+		open.Env = append(open.Env, "TASKFLOW_ALLOW_UNAUTHENTICATED=true")
+		if r := servertest.Run(t, open); r.Code != 1 || strings.Contains(r.Stderr, "TASKFLOW_LISTEN") {
+			t.Errorf("TASKFLOW_LISTEN=%s, allowed: %+v, want it to come as far as the database", address, r)
+		}
+	}
+}
+
+func TestStart_NamesBadValues(t *testing.T) {
+	for _, entry := range []string{
+		"TASKFLOW_LISTEN=8080", "TASKFLOW_LISTEN=", "TASKFLOW_LISTEN=127.0.0.1:99999",
+		"TASKFLOW_DATABASE_URL=", "TASKFLOW_DATABASE_URL=mysql://localhost/x", "TASKFLOW_DATABASE_URL=sqlite:",
+		"TASKFLOW_DATABASE_URL=sqlite::memory:", "TASKFLOW_DATABASE_URL=postgres://localhost:no/x",
+		"TASKFLOW_DATABASE_URL=postgres://localhost/x?sslmode=perhaps",
+		"TASKFLOW_NO_AUTO_MIGRATE=perhaps",
+		"TASKFLOW_AUTH=somehow", "TASKFLOW_ALLOW_UNAUTHENTICATED=perhaps", "TASKFLOW_REQUIRE_IF_MATCH=perhaps",
+		"TASKFLOW_MAX_BODY=big", "TASKFLOW_MAX_BODY=0", "TASKFLOW_MAX_BODY=-1", "TASKFLOW_MAX_BODY=2GiB", "TASKFLOW_MAX_BODY=",
+		"TASKFLOW_MAX_STATE=big", "TASKFLOW_MAX_STATE=0",
+		"TASKFLOW_IDEMPOTENCY_TTL=24h", "TASKFLOW_IDEMPOTENCY_TTL=PT0S", "TASKFLOW_IDEMPOTENCY_TTL=P1M", "TASKFLOW_IDEMPOTENCY_TTL=-P1D",
+		"TASKFLOW_CORS_ORIGINS=example.com", "TASKFLOW_CORS_ORIGINS=https://example.com/path",
+		"TASKFLOW_LOG_FORMAT=xml", "TASKFLOW_LOG_LEVEL=loud",
+		"TASKFLOW_LISTEM=127.0.0.1:8080", "TASKFLOW_=x", "TASKFLOW_SERVICES=x",
+	} {
+		name, _, _ := strings.Cut(entry, "=")
+		o := servertest.Options{Database: servertest.SQLite(t), Env: []string{entry}}
+		r := servertest.Run(t, o)
+		if r.Code != 1 || !strings.Contains(r.Stderr, name) {
+			t.Errorf("%s: %+v, want code 1 and the variable's name", entry, r)
+		}
+	}
+}
+
+func TestStart_NamesBadFlags(t *testing.T) {
+	for _, args := range [][]string{
+		{"--no-such-flag"}, {"serve", "--max-body=big"}, {"--max-body=big"}, {"--listen"}, {"migrate", "--to=x"},
+	} {
+		flag, _, _ := strings.Cut(args[len(args)-1], "=")
+		r := servertest.Run(t, servertest.Options{Database: elsewhere}, args...)
+		if r.Code != 1 || !strings.Contains(r.Stderr, flag) {
+			t.Errorf("%q: %+v, want code 1 and the flag's name", args, r)
+		}
+	}
+}
+
+// TestStart_HidesPasswords tries URLs that are wrong in ways that make it hard to tell which part is the password.
+func TestStart_HidesPasswords(t *testing.T) {
+	for _, url := range []string{
+		"mysql://user:hunter2@host/x", "hunter2", "postgres://user:hunter2", "postgres://user:hunter2@host:port/x",
+		"postgres://user:a@hunter2@host/x?sslmode=perhaps", "postgres://user:a/hunter2@host/x", "postgres://user:a b/hunter2@host/x",
+		"postgres://user:a%hunter2@host/x", "postgres://user:hunter2@h1:1,h2:2/x?sslmode=perhaps",
+		"postgres://host/x?password=hunter2&sslmode=perhaps", "postgres://user:hunter2@host/x?pool_max_conns=many",
+		"host=localhost password=hunter2",
+	} {
+		for _, o := range []servertest.Options{
+			{Env: []string{"TASKFLOW_DATABASE_URL=" + url}},
+			{Args: []string{"--database-url", url}},
+		} {
+			r := servertest.Run(t, o, append(o.Args, "serve", "--log-level=debug")...)
+			if out := r.Stdout + r.Stderr; r.Code != 1 || strings.Contains(out, "hunter2") || !strings.Contains(out, "TASKFLOW_DATABASE_URL") {
+				t.Errorf("%s: %+v, want code 1, the variable's name and no password", url, r)
+			}
+		}
+	}
+}
+
+func TestStart_AcceptsWhatKubernetesSets(t *testing.T) {
+	servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{
+		"TASKFLOW_SERVICE_HOST=10.0.0.1", "TASKFLOW_SERVICE_PORT=80", "TASKFLOW_SERVICE_PORT_HTTP=80", "TASKFLOW_PORT=tcp://10.0.0.1:80",
+		"TASKFLOW_PORT_80_TCP=tcp://10.0.0.1:80", "TASKFLOW_PORT_80_TCP_PROTO=tcp",
+	}})
+}
+
+func TestStart_FlagsOverrideTheEnvironment(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{
+		Database: elsewhere,
+		Env:      []string{"TASKFLOW_MAX_BODY=1MiB", "TASKFLOW_LOG_FORMAT=text", "TASKFLOW_REQUIRE_IF_MATCH=true"},
+		Args:     []string{"--database-url", servertest.SQLite(t), "--max-body=1KiB", "--log-format=json"},
+	})
+	large := `{"controller_id": "c", "owner_session_key": "o", "goal": "` + strings.Repeat("g", 1024) + `"}`
+	s.Call(t, http.StatusRequestEntityTooLarge, http.MethodPost, "/flows", large)
+	flow := s.Create(t)
+	answer := s.Call(t, http.StatusPreconditionRequired, http.MethodPost, "/flows/"+flow.ID+"/start", "")
+	if got := answer.Problem(); got != "precondition-required" {
+		t.Errorf("problem %q, want the variable that no flag overrides to hold", got)
+	}
+	if log := s.Log(); !strings.HasPrefix(log, "{") {
+		t.Errorf("the log is not JSON:\n%s", log)
+	}
+}
+
+func TestStart_LogFormat(t *testing.T) {
+	for format, want := range map[string]string{"": `{"time":`, "auto": `{"time":`, "json": `{"time":`, "text": "time="} {
+		o := servertest.Options{Database: servertest.SQLite(t)}
+		if format != "" {
+			o.Env = []string{"TASKFLOW_LOG_FORMAT=" + format}
+		}
+		if log := servertest.Start(t, o).Log(); !strings.HasPrefix(log, want) || !strings.Contains(log, "listening") {
+			t.Errorf("format %q: the log is %q, want lines that begin with %q", format, log, want)
+		}
+	}
+}
+
+func TestStart_LogLevel(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_LOG_LEVEL=error"}})
+	s.Create(t)
+	s.Stop()
+	if log := s.Log(); log != "" {
+		t.Errorf("at level error the log has %q", log)
+	}
+}
+
+func TestStart_PortInUse(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	o := servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_LISTEN=" + listener.Addr().String()}}
+	r := servertest.Run(t, o)
+	for _, want := range []string{"TASKFLOW_LISTEN", listener.Addr().String(), "address already in use"} {
+		if r.Code != 1 || !strings.Contains(r.Stderr, want) {
+			t.Errorf("%+v, want code 1 and %q", r, want)
+		}
+	}
+}

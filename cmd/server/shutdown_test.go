@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"taskflow/internal/servertest"
+)
+
+// stopLimit is how long a server may take to stop.
+const stopLimit = 15 * time.Second
+
+// TestShutdown_UnderLoad stops a server that is busy. Whatever it has acknowledged must be there when it is started
+// again, and whatever it has refused must not.
+func TestShutdown_UnderLoad(t *testing.T) {
+	servertest.Databases(t, func(t *testing.T, url string, _ int) {
+		s := servertest.Start(t, servertest.Options{Database: url})
+		flow := s.Create(t)
+		w := writers{client: s.Client, flow: flow.ID}
+		for i := range 16 {
+			w.working.Go(func() { w.write(i) })
+		}
+		if err := servertest.Await(t.Context(), time.Minute, func() bool { return w.acknowledged.Load() > 200 }); err != nil {
+			t.Fatalf("only %d changes: %v", w.acknowledged.Load(), err)
+		}
+		code, took := s.Stop()
+		w.working.Wait()
+		if code != 0 || took > stopLimit {
+			t.Errorf("stopped with code %d after %v, want 0 within %v", code, took, stopLimit)
+		}
+		for _, odd := range w.odd {
+			t.Error(odd)
+		}
+		s.Restart()
+		state := s.Flow(t, flow.ID).State
+		for mark, there := range w.told {
+			if _, found := state[mark]; found != there {
+				t.Errorf("%s: there %v, and the client was told %v", mark, found, there)
+			}
+		}
+		checkTrail(t, s.Client, s.Flow(t, flow.ID))
+		t.Logf("stopped after %v; %d changes were acknowledged and %d requests refused", took, w.acknowledged.Load(), len(w.told)-int(w.acknowledged.Load()))
+	})
+}
+
+// writers patch one flow until the server takes no more.
+type writers struct {
+	client       *servertest.Client
+	flow         string
+	working      sync.WaitGroup
+	acknowledged atomic.Int64
+
+	mu   sync.Mutex
+	told map[string]bool // by mark, whether the patch was made, where an answer says so
+	odd  []string
+}
+
+func (w *writers) write(number int) {
+	for i := 0; ; i++ {
+		mark := fmt.Sprintf("writer-%d-%d", number, i)
+		answer, err := w.client.Send(http.MethodPost, "/flows/"+w.flow+"/state", fmt.Sprintf(`{"patch": {%q: 1}}`, mark))
+		if !w.note(mark, answer, err) {
+			return
+		}
+	}
+}
+
+// note keeps what a client was told, and reports whether the server goes on.
+func (w *writers) note(mark string, answer servertest.Answer, err error) (goesOn bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.told == nil {
+		w.told = map[string]bool{}
+	}
+	switch {
+	case errors.Is(err, servertest.ErrHalfAnswer):
+		w.odd = append(w.odd, err.Error())
+	case err != nil:
+	case answer.Status == http.StatusOK:
+		w.acknowledged.Add(1)
+		w.told[mark] = true
+		return true
+	case answer.Problem() == "unavailable" && answer.Header.Get("Retry-After") != "":
+		w.told[mark] = false
+	default:
+		w.odd = append(w.odd, fmt.Sprintf("a request was answered with %d: %s", answer.Status, answer.Body))
+	}
+	return false
+}
+
+// TestShutdown_AnswersWhatItHasTakenOn stops a server that has got half of a request.
+func TestShutdown_AnswersWhatItHasTakenOn(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t)})
+	flow := s.Create(t)
+	change := begin(t, s, "/flows/"+flow.ID+"/state")
+	s.Signal(syscall.SIGTERM)
+	s.AwaitLog("shutting down")
+	refused := func() bool {
+		conn, err := net.Dial("tcp", s.Address())
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err != nil
+	}
+	if err := servertest.Await(t.Context(), stopLimit, refused); err != nil {
+		t.Error("a server that shuts down takes new connections")
+	}
+	if got := change.finish(t, `{"patch": {"late": 1}}`); got.StatusCode != http.StatusOK || !got.Close {
+		t.Errorf("a change that had begun was answered with %d, connection closed: %v", got.StatusCode, got.Close)
+	}
+	if code := s.AwaitExit(stopLimit); code != 0 {
+		t.Errorf("stopped with code %d", code)
+	}
+	s.Restart()
+	if got := s.Flow(t, flow.ID); got.State["late"] == nil {
+		t.Errorf("an acknowledged change is lost: %+v", got)
+	}
+}
+
+// half is a request of which the server has the header and waits for the body.
+type half struct {
+	net.Conn
+	answers *bufio.Reader
+}
+
+// begin sends the header of a POST, and returns when the server asks for the body.
+func begin(t *testing.T, s *servertest.Server, path string) half {
+	t.Helper()
+	conn := dial(t, s, "POST "+path+" HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"+
+		"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n")
+	h := half{conn, bufio.NewReader(conn)}
+	if line, err := h.answers.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
+		t.Fatalf("the server does not ask for the body: %q, %v", line, err)
+	}
+	if _, err := h.answers.ReadString('\n'); err != nil { // the empty line
+		t.Fatal(err)
+	}
+	return h
+}
+
+// finish sends the body and reads the answer.
+func (h half) finish(t *testing.T, body string) *http.Response {
+	t.Helper()
+	if _, err := fmt.Fprintf(h, "%x\r\n%s\r\n0\r\n\r\n", len(body), body); err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.ReadResponse(h.answers, nil)
+	if err != nil {
+		t.Fatalf("reading the answer: %v", err)
+	}
+	defer response.Body.Close()
+	if body, err := io.ReadAll(response.Body); err != nil || !strings.HasPrefix(string(body), "{") {
+		t.Errorf("an answer of %q, error %v", body, err)
+	}
+	return response
+}
+
+// dial opens a connection and sends text on it.
+func dial(t *testing.T, s *servertest.Server, text string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", s.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if _, err := io.WriteString(conn, text); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// TestShutdown_CutsOffWhoeverNeverEnds stops a server while a client sends a body that never ends.
+func TestShutdown_CutsOffWhoeverNeverEnds(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t)})
+	begin(t, s, "/flows")
+	if code, took := s.Stop(); code != 0 || took > stopLimit {
+		t.Errorf("stopped with code %d after %v, want 0 within %v", code, took, stopLimit)
+	}
+}

@@ -1,0 +1,12 @@
+// Package faults holds the tests of what survives: servers and databases are killed in the middle of load, and afterwards
+// every change that was acknowledged must be there, wholly and once, with its audit events. It has no code of its own; the
+// tests drive the built server through internal/servertest and look at it through the public API alone.
+//
+//	go test ./faults                    the short form, for every change of the code
+//	go test ./faults -rounds 50         as many kills for each test
+//
+// A test has three parts. The load (load_test.go) sends changes and writes into a ledger (ledger_test.go) what it was told
+// of each: made, not made, or nothing. The fault is the test's own. The checker (snapshot_test.go, ledger_test.go) reads
+// everything back, and finds whatever does not follow from the trail or contradicts the ledger; that it does find losses
+// is a test too.
+package faults

@@ -1,0 +1,147 @@
+package faults_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"syscall"
+	"testing"
+	"time"
+
+	"taskflow/internal/pg/pgtest"
+	"taskflow/internal/servertest"
+)
+
+// again is how soon servers must serve after their database is back.
+const again = 10 * time.Second
+
+// durableCluster starts a PostgreSQL of the test's own, with fsync.
+func durableCluster(t *testing.T) *pgtest.Cluster {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cluster, err := pgtest.StartCluster(ctx, pgtest.Options{})
+	if err != nil {
+		t.Fatalf("starting PostgreSQL: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Stop(); err != nil {
+			t.Errorf("stopping PostgreSQL: %v", err)
+		}
+	})
+	return cluster
+}
+
+func start(t *testing.T, cluster *pgtest.Cluster) {
+	t.Helper()
+	if err := cluster.Start(t.Context()); err != nil {
+		t.Fatalf("starting PostgreSQL again: %v", err)
+	}
+}
+
+func kill(t *testing.T, cluster *pgtest.Cluster) {
+	t.Helper()
+	if err := cluster.Kill(); err != nil {
+		t.Fatalf("killing PostgreSQL: %v", err)
+	}
+}
+
+// awaitUnavailable waits until a server's reads are answered with the problem unavailable, and looks at what else it says.
+func awaitUnavailable(t *testing.T, s *servertest.Server, path string) {
+	t.Helper()
+	err := servertest.Await(t.Context(), patience, func() bool {
+		answer, err := s.Send(http.MethodGet, path, "")
+		if err != nil || answer.Status == http.StatusInternalServerError {
+			t.Fatalf("GET %s without a database: %v, status %d: %s", path, err, answer.Status, answer.Body)
+		}
+		return answer.Status == http.StatusServiceUnavailable && answer.Problem() == "unavailable" && answer.Header.Get("Retry-After") != ""
+	})
+	if err != nil {
+		t.Fatalf("GET %s is not answered with 503 without a database", path)
+	}
+	s.Call(t, http.StatusOK, http.MethodGet, "/livez", "")
+	s.Call(t, http.StatusServiceUnavailable, http.MethodGet, "/readyz", "")
+}
+
+// TestKillPostgres kills the database under two servers in the middle of load.
+func TestKillPostgres(t *testing.T) {
+	cluster := durableCluster(t)
+	servers := servertest.StartAll(t, servertest.Options{Database: cluster.URL("postgres")}, 2)
+	l := &ledger{}
+	for round := range *rounds {
+		load := startLoad(t, servers, l)
+		load.awaitMore(50 + rand.IntN(200))
+		kill(t, cluster)
+		for _, s := range servers {
+			awaitUnavailable(t, s, "/flows/"+load.hot[0])
+			awaitUnavailable(t, s, "/events")
+		}
+		start(t, cluster)
+		back := time.Now()
+		for _, s := range servers {
+			s.AwaitReady(again)
+			if err := servertest.Await(t.Context(), again-time.Since(back), func() bool {
+				answer, err := s.Send(http.MethodPost, "/flows", `{"controller_id": "c", "goal": "g", "owner_session_key": "again"}`)
+				return err == nil && answer.Status == http.StatusCreated
+			}); err != nil {
+				t.Fatalf("a server takes no changes %v after its database is back", time.Since(back))
+			}
+		}
+		t.Logf("both servers serve %v after the database is back", time.Since(back).Round(time.Millisecond))
+		load.awaitMore(50)
+		load.finish()
+		verify(t, fmt.Sprintf("kill %d of PostgreSQL", round+1), servers[0].Client, l)
+	}
+	checkLogs(t, servers)
+	if _, notMade, unanswered := l.counts(); notMade+unanswered == 0 {
+		t.Error("no kill has cost a request its answer: they came at quiet moments")
+	}
+}
+
+// TestPostgresComesLate starts a server before its database.
+func TestPostgresComesLate(t *testing.T) {
+	cluster := durableCluster(t)
+	kill(t, cluster)
+	migrating := servertest.Launch(t, servertest.Options{Database: cluster.URL("postgres")})
+	migrating.AwaitLog("waiting for the database")
+	serving := servertest.Launch(t, servertest.Options{Database: cluster.URL("postgres"), Args: []string{"--no-auto-migrate"}})
+	serving.AwaitAnswer()
+	awaitUnavailable(t, serving, "/flows")
+	start(t, cluster)
+	back := time.Now()
+	for _, s := range []*servertest.Server{migrating, serving} {
+		s.AwaitReady(again)
+		s.Create(t)
+	}
+	t.Logf("a server that waited for its database to migrate it, and one that left that to others, serve %v after it came",
+		time.Since(back).Round(time.Millisecond))
+}
+
+// TestStopWithoutPostgres asks servers to stop while their database is away.
+func TestStopWithoutPostgres(t *testing.T) {
+	cluster := durableCluster(t)
+	o := servertest.Options{Database: cluster.URL("postgres")}
+	servers := servertest.StartAll(t, o, 2)
+	l := &ledger{}
+	load := startLoad(t, servers, l)
+	load.awaitMore(50)
+	kill(t, cluster)
+	waiting := servertest.Launch(t, o)
+	waiting.AwaitLog("waiting for the database")
+	asked := time.Now()
+	for _, s := range append(servers, waiting) {
+		s.Signal(syscall.SIGTERM)
+	}
+	for _, s := range append(servers, waiting) {
+		if code := s.AwaitExit(patience); code != 0 || time.Since(asked) > 15*time.Second {
+			t.Errorf("without its database a server took %v to stop, with code %d", time.Since(asked), code)
+		}
+	}
+	load.finish()
+	start(t, cluster)
+	for _, s := range servers {
+		s.Restart()
+	}
+	verify(t, "servers stopped without their database", servers[0].Client, l)
+}

@@ -1,0 +1,274 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"taskflow/internal/engine"
+	"taskflow/internal/httpapi"
+	"taskflow/internal/pg"
+	"taskflow/internal/pg/pgtest"
+	"taskflow/internal/sqlite"
+	"taskflow/internal/store"
+	"taskflow/internal/store/storetest"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// The limits of the servers under test, unless a test sets others.
+const (
+	maxBody  = 1 << 20
+	maxState = 256 << 10
+)
+
+// setup is what a test may change about the server it runs against.
+type setup struct {
+	options httpapi.Options
+	engine  engine.Options
+	sqlite  sqlite.Options
+	// faults puts a store between the server and its database that fails on demand: client.faulty.
+	faults bool
+	// reads, where it is set, is asked before every read, and its error is the read's.
+	reads func(context.Context) error
+}
+
+// eachStore runs a test against a server of its own on each of the databases.
+func eachStore(t *testing.T, test func(t *testing.T, api *client), changes ...func(*setup)) {
+	t.Helper()
+	t.Parallel()
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		test(t, serveSQLite(t, changes...))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		s := newSetup(changes)
+		db, err := pg.Open(t.Context(), pgtest.Database(t), pg.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		setDefault(&s.options.SchemaVersion, pg.LatestVersion())
+		test(t, serve(t, db, s))
+	})
+}
+
+// serveSQLite starts a server on SQLite alone, for what no database has a say in.
+func serveSQLite(t testing.TB, changes ...func(*setup)) *client {
+	t.Helper()
+	return openSQLite(t, filepath.Join(t.TempDir(), "taskflow.db"), changes...)
+}
+
+// openSQLite starts a server on the file at path.
+func openSQLite(t testing.TB, path string, changes ...func(*setup)) *client {
+	t.Helper()
+	s := newSetup(changes)
+	if err := sqlite.Migrate(t.Context(), path, 0); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sqlite.Open(t.Context(), path, s.sqlite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	setDefault(&s.options.SchemaVersion, sqlite.LatestVersion())
+	return serve(t, db, s)
+}
+
+func newSetup(changes []func(*setup)) setup {
+	s := setup{options: httpapi.Options{MaxBody: maxBody, MaxState: maxState, RequestTimeout: time.Minute}}
+	for _, change := range changes {
+		change(&s)
+	}
+	return s
+}
+
+func setDefault(field *int64, value int64) {
+	if *field == 0 {
+		*field = value
+	}
+}
+
+// serve starts a server over a store, and stops both when the test ends.
+func serve(t testing.TB, db store.Store, s setup) *client {
+	t.Helper()
+	logged := &logBuffer{}
+	logger := slog.New(slog.NewTextHandler(logged, nil))
+	s.options.Logger, s.engine.Logger = logger, logger
+	closeStore := func() {
+		if err := db.Close(); err != nil {
+			t.Errorf("closing the store: %v", err)
+		}
+	}
+	t.Cleanup(closeStore)
+	var faulty *storetest.Faulty
+	if s.faults {
+		faulty = storetest.NewFaulty(db)
+		db = faulty
+	}
+	reader := store.Reader(db)
+	if s.reads != nil {
+		reader = faultyReader{reader, s.reads}
+	}
+	changes := engine.New(db, s.engine)
+	stop := func() {
+		if err := changes.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Errorf("closing the engine: %v", err)
+		}
+	}
+	t.Cleanup(stop)
+	api, err := httpapi.New(changes, reader, s.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(api)
+	t.Cleanup(server.Close)
+	return &client{
+		t: t, url: server.URL, http: noRedirects(server.Client()), api: api, faulty: faulty, stopEngine: stop, closeStore: closeStore, logged: logged,
+	}
+}
+
+// noRedirects makes a client show redirects instead of following them.
+func noRedirects(c *http.Client) *http.Client {
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return c
+}
+
+// logBuffer is a log that a test can read while the server writes it.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// client calls one server and checks every answer against the contract.
+type client struct {
+	t    testing.TB
+	url  string
+	http *http.Client
+
+	api    *httpapi.Server
+	faulty *storetest.Faulty
+	// stopEngine and closeStore may be called before the test's end, which calls them again.
+	stopEngine, closeStore func()
+	logged                 *logBuffer
+}
+
+// in is the client for a subtest.
+func (c *client) in(t testing.TB) *client {
+	inner := *c
+	inner.t = t
+	return &inner
+}
+
+// do sends a request and reads its answer. Headers are lines like "If-Match: \"3\""; a line that begins with "-" leaves
+// a header out that would be sent by itself. A body is sent as application/json unless a header says otherwise.
+func (c *client) do(method, path, body string, headers ...string) answer {
+	c.t.Helper()
+	a, err := c.try(context.Background(), method, path, body, headers...)
+	if err != nil {
+		c.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return a
+}
+
+// try is do for a request that may get no answer at all.
+func (c *client) try(ctx context.Context, method, path, body string, headers ...string) (answer, error) {
+	c.t.Helper()
+	var content io.Reader
+	if body != "" {
+		content = strings.NewReader(body)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, c.url+path, content)
+	if err != nil {
+		return answer{}, err
+	}
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	given := map[string]bool{}
+	for _, line := range headers {
+		name, value, _ := strings.Cut(line, ":")
+		if left, out := strings.CutPrefix(name, "-"); out {
+			request.Header.Del(left)
+			continue
+		}
+		if name = http.CanonicalHeaderKey(name); !given[name] {
+			request.Header.Del(name)
+		}
+		given[name] = true
+		request.Header.Add(name, strings.TrimSpace(value))
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return answer{}, err
+	}
+	defer response.Body.Close()
+	read, err := io.ReadAll(response.Body)
+	if err != nil {
+		return answer{}, err
+	}
+	a := answer{t: c.t, request: request, status: response.StatusCode, header: response.Header, body: string(read)}
+	a.checkContract()
+	return a, nil
+}
+
+func (c *client) get(path string, headers ...string) answer {
+	c.t.Helper()
+	return c.do(http.MethodGet, path, "", headers...)
+}
+
+func (c *client) post(path, body string, headers ...string) answer {
+	c.t.Helper()
+	return c.do(http.MethodPost, path, body, headers...)
+}
+
+func (c *client) put(path, body string, headers ...string) answer {
+	c.t.Helper()
+	return c.do(http.MethodPut, path, body, headers...)
+}
+
+func (c *client) erase(path string, headers ...string) answer {
+	c.t.Helper()
+	return c.do(http.MethodDelete, path, "", headers...)
+}
+
+// snapshot is everything the service shows: every flow with its steps, every event, and the counts.
+func (c *client) snapshot() string {
+	c.t.Helper()
+	list := c.get("/flows?limit=500").want(http.StatusOK)
+	all := []string{list.body, c.get("/events?limit=500").want(http.StatusOK).body, c.get("/stats").want(http.StatusOK).body}
+	for _, f := range list.flows() {
+		all = append(all, c.get("/flows/"+f.ID+"/steps?limit=500").want(http.StatusOK).body)
+	}
+	return strings.Join(all, "\n")
+}
+
+// refused sends a request that must be refused, and checks that it changed nothing at all.
+func (c *client) refused(status int, slug, method, path, body string, headers ...string) problem {
+	c.t.Helper()
+	before := c.snapshot()
+	p := c.do(method, path, body, headers...).problem(status, slug)
+	wantText(c.t, "what is recorded after "+method+" "+path+" was refused", c.snapshot(), before)
+	return p
+}
