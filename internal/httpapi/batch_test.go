@@ -277,7 +277,13 @@ func TestKeysInABatch(t *testing.T) {
 		if n := len(api.get("/flows").flows()); n != 2 {
 			t.Errorf("%d flows, want 2", n)
 		}
+		// A DELETE takes no key, alone or here.
+		api.post(path+"/cancel", "").want(200)
+		for i, a := range api.batch(command("DELETE", path, `,"idempotency_key":"delete"`), command("DELETE", path, `,"idempotency_key":"delete"`)) {
+			a.want([]int{204, 404}[i])
+		}
 		// A refused command stores nothing under its key.
+		path = api.running("")
 		api.batch(command("POST", path+"/resume", `,"idempotency_key":"later"`))[0].problem(409, "illegal-transition")
 		api.post(path+"/wait", manualWait).want(200)
 		api.batch(command("POST", path+"/resume", `,"idempotency_key":"later"`))[0].want(200)

@@ -293,7 +293,7 @@ func TestSlowRequestIsGivenUp(t *testing.T) {
 		if n := len(api.get("/flows").flows()); n != 1 {
 			t.Errorf("%d flows, want 1", n)
 		}
-	}, withFaults, func(s *setup) { s.options.RequestTimeout = 500 * time.Millisecond })
+	}, withFaults, func(s *setup) { s.options.RequestTimeout = time.Second })
 	t.Run("read", func(t *testing.T) {
 		api := serveSQLite(t, func(s *setup) {
 			s.options.RequestTimeout = 20 * time.Millisecond

@@ -56,7 +56,7 @@ func population(api *client) {
 	a := make("a", `"owner_session_key":"kate","controller_id":"inbox","labels":{"team":"x","env":"prod"}`)
 	b := make("b", `"owner_session_key":"kate","controller_id":"inbox","mode":"mirrored","labels":{"team":"x"}`)
 	c := make("c", `"owner_session_key":"kate","controller_id":"orders","labels":{"team":"y","env":"prod"}`)
-	d := make("d", `"owner_session_key":"john","controller_id":"orders","labels":{"a:b":"c:d","empty":""}`)
+	d := make("d", `"owner_session_key":"john","controller_id":"orders","labels":{"a:b":"c:d","a":"b:c","empty":""}`)
 	e := make("e", `"owner_session_key":"john","controller_id":"inbox","mode":"mirrored"`)
 	make("f", `"owner_session_key":"kate:2","controller_id":"inbox","labels":{"team":"X"}`)
 	api.post(e+"/wait", manualWait).want(200)
@@ -78,7 +78,7 @@ func TestFiltersOfFlows(t *testing.T) {
 		{"controller_id=inbox", "a b e f"}, {"controller_id=orders", "c d"}, {"controller_id=none", ""},
 		{"mode=managed", "a c d f"}, {"mode=mirrored", "b e"},
 		{"label=team:x", "a b"}, {"label=team:X", "f"}, {"label=env:prod", "a c"}, {"label=team:x&label=env:prod", "a"}, {"label=team:x&label=team:y", ""},
-		{"label=empty:", "d"}, {"label=team:", ""}, {"label=none:x", ""}, {"label=a:b:c:d", ""}, // the first colon divides
+		{"label=empty:", "d"}, {"label=team:", ""}, {"label=none:x", ""}, {"label=a:b:c", "d"}, {"label=a:b:c:d", ""}, // the first colon divides
 		{"wait_kind=manual", "e"}, {"wait_kind=manual&status=running", ""}, {"wait_kind=manual&status=waiting", "e"},
 		{"cancel_requested=true", "b"}, {"cancel_requested=false", "a c d e f"},
 		{"q=a", "a"}, {"q=A", ""}, {"q=%25", ""}, {"q=_", ""}, {"q=%2A", ""},
