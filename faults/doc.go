@@ -2,8 +2,8 @@
 // every change that was acknowledged must be there, wholly and once, with its audit events. It has no code of its own; the
 // tests drive the built server through internal/servertest and look at it through the public API alone.
 //
-//	go test ./faults                    the short form, for every change of the code
-//	go test ./faults -rounds 50         as many kills for each test
+//	go test ./faults                          the short form, for every change of the code
+//	go test ./faults -timeout 1h -rounds 50   as many kills for each test
 //
 // A test has three parts. The load (load_test.go) sends changes and writes into a ledger (ledger_test.go) what it was told
 // of each: made, not made, or nothing. The fault is the test's own. The checker (snapshot_test.go, ledger_test.go) reads
