@@ -49,6 +49,9 @@ func sessionSettings() map[string]string {
 		"enable_mergejoin":  "off",
 		"enable_sort":       "off",
 		"jit":               "off",
+		// So a plan that knows its arguments is no better than one that does not, and planning each statement anew for
+		// them, as PostgreSQL does where it looks cheaper, costs more than running it.
+		"plan_cache_mode": "force_generic_plan",
 	}
 }
 
