@@ -4,9 +4,13 @@
 //
 //	go test ./faults                          the short form, for every change of the code
 //	go test ./faults -timeout 1h -rounds 50   as many kills for each test
+//	go test ./faults -timeout 1h -timers 20000 -races 1000 -meetings 1000   the long form of the tests of waits
 //
-// A test has three parts. The load (load_test.go) sends changes and writes into a ledger (ledger_test.go) what it was told
-// of each: made, not made, or nothing. The fault is the test's own. The checker (snapshot_test.go, ledger_test.go) reads
-// everything back, and finds whatever does not follow from the trail or contradicts the ledger; that it does find losses
-// is a test too.
+// A test of a kill has three parts. The load (load_test.go) sends changes and writes into a ledger (ledger_test.go) what
+// it was told of each: made, not made, or nothing. The fault is the test's own. The checker (snapshot_test.go,
+// ledger_test.go) reads everything back, and finds whatever does not follow from the trail or contradicts the ledger; that
+// it does find losses is a test too.
+//
+// The tests of waits (timers_test.go, races_test.go) look at one flow's trail at a time: a wait ends once, not before its
+// time by the database's clock, by whom the trail says and whoever was told so, and whatever was down meanwhile.
 package faults

@@ -8,9 +8,6 @@ import (
 	"testing"
 
 	"taskflow/internal/servertest"
-
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
-	_ "modernc.org/sqlite"             // the driver "sqlite"
 )
 
 // plant is damage done behind the server's back, how to undo it, and what the checker must find.
@@ -84,7 +81,7 @@ func TestChecker_FindsPlantedDamage(t *testing.T) {
 		load := startLoad(t, servers, l)
 		load.awaitMore(100)
 		load.finish()
-		db := open(t, url)
+		db := servertest.OpenDatabase(t, url)
 		all := plants(target(t, load, c))
 		for _, p := range all {
 			execute(t, db, p.damage)
@@ -138,20 +135,6 @@ func target(t *testing.T, g *load, c *servertest.Client) (e, last event, before 
 	}
 	trail := read().events[id]
 	return trail[len(trail)-2], trail[len(trail)-1], before
-}
-
-func open(t *testing.T, url string) *sql.DB {
-	t.Helper()
-	driver, source := "pgx", url
-	if path, embedded := strings.CutPrefix(url, "sqlite:"); embedded {
-		driver, source = "sqlite", "file:"+path+"?_pragma=busy_timeout(5000)"
-	}
-	db, err := sql.Open(driver, source)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	return db
 }
 
 func execute(t *testing.T, db *sql.DB, statements []string) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -57,6 +58,30 @@ func oneOf[T ~string](field *T, text []byte, allowed ...T) error {
 		return fmt.Errorf("%q is not one of %v", text, allowed)
 	}
 	return nil
+}
+
+// retention is how long something is kept: 0 for ever, or a period.
+type retention time.Duration
+
+// UnmarshalText reads 0 or a duration.
+func (r *retention) UnmarshalText(text []byte) error {
+	if string(text) == "0" {
+		*r = 0
+		return nil
+	}
+	return (*period)(r).UnmarshalText(text)
+}
+
+// parseSecretKey reads an AES-256 key; nil where none is given. The message does not repeat it.
+func parseSecretKey(text string) ([]byte, error) {
+	if text == "" {
+		return nil, nil
+	}
+	key, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(key) != 32 {
+		return nil, errors.New("TASKFLOW_SECRET_KEY must be 32 bytes in base64")
+	}
+	return key, nil
 }
 
 // databaseConfig is what every command that touches the database reads.

@@ -22,6 +22,8 @@ type cli struct {
 
 	Serve       serveCommand       `cmd:"" default:"withargs" help:"Serve the API (the default)."`
 	Migrate     migrateCommand     `cmd:"" help:"Bring the database's schema to a version, and exit."`
+	Prune       pruneCommand       `cmd:"" help:"Erase flows that ended long ago, with their steps and trail."`
+	Rotate      rotateCommand      `cmd:"" name:"rotate-callback-key" help:"Make a new key for callback URLs; those that are out live on until their wait ends."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a running server whether it is ready; exit 1 where it is not."`
 	OpenAPI     openapiCommand     `cmd:"" name:"openapi" help:"Print the API's contract."`
 }

@@ -6,6 +6,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
+	"strings"
+	"sync"
 	"time"
 
 	"taskflow/internal/engine"
@@ -19,11 +22,16 @@ type serveCommand struct {
 	RequireIfMatch       bool           `env:"TASKFLOW_REQUIRE_IF_MATCH" help:"Answer a change of a flow without If-Match with 428."`
 	MaxBody              byteSize       `env:"TASKFLOW_MAX_BODY" default:"1MiB" placeholder:"SIZE" help:"The largest body of a request."`
 	MaxState             byteSize       `env:"TASKFLOW_MAX_STATE" default:"256KiB" placeholder:"SIZE" help:"The largest state of a flow, and the largest JSON value in a body."`
+	PublicURL            string         `name:"public-url" env:"TASKFLOW_PUBLIC_URL" placeholder:"URL" help:"Where the outside reaches this server: the base of callback URLs. From the listen address where it is not given."`
+	TimerMaxHorizon      period         `env:"TASKFLOW_TIMER_MAX_HORIZON" default:"P366D" placeholder:"DURATION" help:"How far ahead a wait may end."`
+	SecretKey            string         `env:"TASKFLOW_SECRET_KEY" placeholder:"KEY" help:"32 bytes in base64, the same for every server: encrypts the secrets of verified callbacks."`
+	RetainTerminal       retention      `env:"TASKFLOW_RETAIN_TERMINAL" default:"0" placeholder:"DURATION" help:"How long flows are kept after they ended; 0 is for ever."`
 	IdempotencyTTL       period         `name:"idempotency-ttl" env:"TASKFLOW_IDEMPOTENCY_TTL" default:"P1D" placeholder:"DURATION" help:"How long the answer to an Idempotency-Key is kept."`
 	CORSOrigins          []string       `name:"cors-origins" env:"TASKFLOW_CORS_ORIGINS" placeholder:"ORIGIN" help:"Origins whose pages may call the API, separated by commas."`
 }
 
 const (
+	startPatience  = 5 * time.Second // for a database that is not there yet: the server listens all the same
 	requestTimeout = 30 * time.Second
 	headerTimeout  = 10 * time.Second
 	bodyTimeout    = 30 * time.Second
@@ -44,6 +52,13 @@ func (c *serveCommand) Validate() error {
 			return fmt.Errorf("TASKFLOW_CORS_ORIGINS: %w", err)
 		}
 	}
+	if _, err := parseSecretKey(c.SecretKey); err != nil {
+		return err
+	}
+	if public, err := url.Parse(c.PublicURL); c.PublicURL != "" &&
+		(err != nil || public.Scheme != "http" && public.Scheme != "https" || public.Host == "" || public.RawQuery != "" || public.Fragment != "") {
+		return fmt.Errorf("TASKFLOW_PUBLIC_URL: %q is not a URL like https://flows.example.com", c.PublicURL)
+	}
 	return nil
 }
 
@@ -61,17 +76,53 @@ func (c *serveCommand) Run(ctx context.Context, config *databaseConfig, log *slo
 	if err != nil {
 		return err
 	}
-	changes := engine.New(db, engine.Options{Committers: db.committers, AnswerTTL: time.Duration(c.IdempotencyTTL), Logger: log})
-	api, err := httpapi.New(changes, db, httpapi.Options{
-		RequireIfMatch: c.RequireIfMatch, MaxBody: int64(c.MaxBody), MaxState: int(c.MaxState),
-		RequestTimeout: requestTimeout, CORSOrigins: c.CORSOrigins, SchemaVersion: db.schemaVersion, Logger: log,
-	})
+	api, changes, err := c.build(ctx, db, log)
 	if err == nil {
+		serving, done := context.WithCancel(ctx)
+		var keys sync.WaitGroup
+		keys.Go(func() { firstCallbackKey(serving, db, log) })
 		err = c.listenAndServe(ctx, api, log)
+		done()
+		keys.Wait()
+		api.Close()
 	}
 	finish(changes, db, log)
 	log.Info("stopped")
 	return err
+}
+
+// build wires the engine and the HTTP interface over the store.
+func (c *serveCommand) build(ctx context.Context, db *database, log *slog.Logger) (*httpapi.Server, *engine.Engine, error) {
+	changes := engine.New(db, engine.Options{
+		Committers: db.committers, AnswerTTL: time.Duration(c.IdempotencyTTL), RetainTerminal: time.Duration(c.RetainTerminal), Logger: log,
+	})
+	secretKey, err := parseSecretKey(c.SecretKey)
+	if err != nil {
+		return nil, changes, err
+	}
+	starting, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	if _, err := addCallbackKey(starting, db, true); err != nil {
+		log.WarnContext(ctx, "there is no callback key yet", "error", err)
+	}
+	api, err := httpapi.New(starting, changes, db, httpapi.Options{
+		RequireIfMatch: c.RequireIfMatch, MaxBody: int64(c.MaxBody), MaxState: int(c.MaxState),
+		RequestTimeout: requestTimeout, CORSOrigins: c.CORSOrigins, SchemaVersion: db.schemaVersion,
+		PublicURL: c.publicURL(), TimerHorizon: time.Duration(c.TimerMaxHorizon), SecretKey: secretKey, Logger: log,
+	})
+	return api, changes, err
+}
+
+// publicURL is the base of callback URLs, without a slash at the end.
+func (c *serveCommand) publicURL() string {
+	if c.PublicURL != "" {
+		return strings.TrimRight(c.PublicURL, "/")
+	}
+	host, port, _ := net.SplitHostPort(c.Listen) // checked by checkListen
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port)
 }
 
 // finish drains the queue and closes the store. Where the database gives no answer it gives up after a while: whoever

@@ -20,11 +20,13 @@ type request struct {
 	commands []Command
 	invalid  map[int]error // commands refused before they were queued, by index
 	once     *Once[[]Outcome]
+	publish  *Publication // instead of commands
 
-	outcomes []Outcome
-	replay   []byte
-	err      error
-	done     chan struct{}
+	outcomes  []Outcome
+	published Published
+	replay    []byte
+	err       error
+	done      chan struct{}
 }
 
 func (r *request) refuse(i int, err error) {
@@ -41,9 +43,20 @@ func (r *request) fail(err error) {
 	for i := range r.outcomes {
 		r.outcomes[i].Err = err
 	}
-	if r.once == nil {
+	if r.once == nil && r.publish == nil {
 		r.err = nil // each command has its own answer
 	}
+}
+
+// publishWeight is how many commands a publication counts as: it may resume up to store.MatchLimit flows.
+const publishWeight = 64
+
+// weight is how many commands the request counts as in a batch.
+func (r *request) weight() int {
+	if r.publish != nil {
+		return publishWeight
+	}
+	return max(1, len(r.commands))
 }
 
 // part is some of the commands as a request of their own.
@@ -78,7 +91,7 @@ func (e *Engine) collect(first *request, queue chan *request) []*request {
 				return batch
 			}
 			batch = append(batch, r)
-			commands += max(1, len(r.commands))
+			commands += r.weight()
 		default:
 			return batch
 		}
@@ -118,37 +131,40 @@ func (e *Engine) commitHalves(r *request) {
 	r.outcomes = append(first.outcomes, second.outcomes...)
 }
 
-// try decides and writes a batch in one transaction. A panic on the way has rolled it back and is an error like any
-// other.
+// try decides and writes a batch in one transaction.
 func (e *Engine) try(batch []*request) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			e.options.Logger.Error("panic in a batch", "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
+	defer e.recovered(&err)
 	// The transaction outlives its callers: one that hangs up abandons its answer, not the change of everybody else.
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
+	var w *workspace
 	err = e.store.Update(ctx, func(tx store.Tx) error {
 		snapshot, err := tx.Load(need(batch))
 		if err != nil {
 			return err
 		}
-		w := newWorkspace(snapshot, e.options.AnswerTTL)
+		w = newWorkspace(snapshot, e.options.AnswerTTL)
 		for _, r := range batch {
 			w.run(r)
 		}
-		writes := w.writes()
-		if writes.Empty() {
-			return nil
-		}
-		return tx.Save(writes)
+		return w.save(tx)
 	})
+	if err == nil {
+		e.noteDue(w)
+	}
 	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, store.ErrOutcomeUnknown) {
 		err = fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	return err
+}
+
+// recovered is to be deferred around a transaction: a panic on the way has rolled it back and is an error like any
+// other.
+func (e *Engine) recovered(err *error) {
+	if p := recover(); p != nil {
+		e.options.Logger.Error("panic in a transaction", "panic", p, "stack", string(debug.Stack()))
+		*err = fmt.Errorf("panic: %v", p)
+	}
 }
 
 // need is everything the commands of a batch look at.
@@ -158,12 +174,16 @@ func need(batch []*request) store.Need {
 		if r.once != nil {
 			n.Answers = append(n.Answers, r.once.Key)
 		}
+		if r.publish != nil {
+			r.publish.need(&n)
+		}
 		for i := range r.commands {
 			c := &r.commands[i]
 			n.Flows = append(n.Flows, c.FlowID)
 			if c.Once != nil {
 				n.Answers = append(n.Answers, c.Once.Key)
 			}
+			n.Await = append(n.Await, c.Awaits()...)
 			if runID, ok := c.Needs(); ok {
 				n.Steps = append(n.Steps, store.StepKey{FlowID: c.FlowID, RunID: runID})
 			}

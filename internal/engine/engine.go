@@ -65,7 +65,9 @@ type Options struct {
 	Batch int
 	// AnswerTTL is how long a stored answer is given again. Default 24 h.
 	AnswerTTL time.Duration
-	Logger    *slog.Logger
+	// RetainTerminal is how long a flow is kept after it has ended; 0 is for ever.
+	RetainTerminal time.Duration
+	Logger         *slog.Logger
 }
 
 func (o *Options) setDefaults() {
@@ -85,16 +87,19 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// Engine applies commands. It owns one goroutine for each committer and one that sweeps expired answers, from New to
+// Engine applies commands, and ends the waits that end by themselves. It owns one goroutine for each committer, one that
+// fires what is due, one that goes on delivering external events, and one that sweeps what has expired, from New to
 // Close.
 type Engine struct {
-	store   store.Updater
+	store   store.Store
 	options Options
 	queues  []chan *request
 	seed    maphash.Seed
 	stopped chan struct{} // closed when no more requests are taken
 	work    sync.WaitGroup
 	next    atomic.Uint32 // spreads requests that name several flows
+	clock   dueClock
+	deliver chan struct{} // holds a token where an external event is still being delivered
 
 	// gate keeps a request from being queued after its committer has looked for the last time: senders hold it for
 	// reading, Close for writing.
@@ -102,14 +107,19 @@ type Engine struct {
 }
 
 // New starts an engine over a store.
-func New(s store.Updater, o Options) *Engine {
+func New(s store.Store, o Options) *Engine {
 	o.setDefaults()
-	e := &Engine{store: s, options: o, seed: maphash.MakeSeed(), stopped: make(chan struct{})}
+	e := &Engine{
+		store: s, options: o, seed: maphash.MakeSeed(), stopped: make(chan struct{}), deliver: make(chan struct{}, 1),
+		clock: dueClock{wake: make(chan struct{}, 1)},
+	}
 	for range o.Committers {
 		queue := make(chan *request, o.Queue)
 		e.queues = append(e.queues, queue)
 		e.work.Go(func() { e.commitAll(queue) })
 	}
+	e.work.Go(e.fireAll)
+	e.work.Go(e.deliverAll)
 	e.work.Go(e.sweepAll)
 	return e
 }

@@ -37,6 +37,13 @@ func bubble(t *testing.T, o engine.Options, test func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) { test(newRig(t, o, time.Now)) })
 }
 
+// synced is bubble with a store whose clock is ahead of the process's.
+func synced(t *testing.T, ahead time.Duration, test func(r *rig)) {
+	t.Helper()
+	clock := func() time.Time { return time.Now().Add(ahead) }
+	synctest.Test(t, func(t *testing.T) { test(newRig(t, engine.Options{}, clock)) })
+}
+
 // newRig starts an engine; clock is the store's. One committer is the default here, so that whatever is sent meets.
 func newRig(t *testing.T, o engine.Options, clock func() time.Time) *rig {
 	if o.Committers == 0 {
@@ -60,14 +67,19 @@ type spy struct {
 	saved []store.Writes
 	saves int       // calls of Save in them
 	sweep sweepFunc // nil for the store's own
+	prune []pruning
+	gone  int // loads yet to come whose waiting flows have all been resumed by others, just before they were locked
 }
+
+// pruning is a call of Prune.
+type pruning struct{ limit, pruned int }
 
 type sweepFunc func(ctx context.Context, before time.Time, limit int) (int, error)
 
 func (s *spy) Update(ctx context.Context, fn func(store.Tx) error) error {
 	var tx spyTx
 	err := s.Store.Update(ctx, func(inner store.Tx) error {
-		tx = spyTx{Tx: inner}
+		tx = spyTx{Tx: inner, spy: s}
 		return fn(&tx)
 	})
 	if err == nil {
@@ -86,6 +98,20 @@ func (s *spy) SweepAnswers(ctx context.Context, before time.Time, limit int) (in
 		sweep = s.Store.SweepAnswers
 	}
 	return sweep(ctx, before, limit)
+}
+
+func (s *spy) Prune(ctx context.Context, endedBefore time.Time, limit int) (int, error) {
+	n, err := s.Store.Prune(ctx, endedBefore, limit)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.prune = append(s.prune, pruning{limit, n})
+	return n, err
+}
+
+func (s *spy) pruned() []pruning {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.prune
 }
 
 func (s *spy) onSweep(sweep sweepFunc) {
@@ -109,8 +135,23 @@ func (s *spy) last() store.Writes {
 
 type spyTx struct {
 	store.Tx
+	spy    *spy
 	writes store.Writes
 	saves  int
+}
+
+func (tx *spyTx) Load(need store.Need) (store.Snapshot, error) {
+	snapshot, err := tx.Tx.Load(need)
+	if tx.spy == nil {
+		return snapshot, err
+	}
+	tx.spy.mu.Lock()
+	defer tx.spy.mu.Unlock()
+	if len(need.Match) > 0 && tx.spy.gone > 0 {
+		tx.spy.gone--
+		snapshot.Waiting = nil
+	}
+	return snapshot, err
 }
 
 func (tx *spyTx) Save(w store.Writes) error {

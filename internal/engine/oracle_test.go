@@ -32,6 +32,9 @@ func newOracle(ttl time.Duration) *oracle {
 
 // apply answers a request as [engine.Engine.Apply] and ApplyAll would.
 func (o *oracle) apply(r request) answer {
+	if r.publish != nil {
+		return answer{outcomes: []string{o.publish(*r.publish)}}
+	}
 	if !r.many {
 		return answer{outcomes: []string{o.one(r.commands[0])}}
 	}
@@ -72,12 +75,15 @@ func (o *oracle) one(c engine.Command) string {
 			return outcomeText(engine.Outcome{Result: engine.Result{Replay: replay}, Err: err})
 		}
 	}
-	need := store.Need{Flows: []id{c.FlowID}}
+	need := store.Need{Flows: []id{c.FlowID}, Await: c.Awaits()}
 	if run, ok := c.Needs(); ok {
 		need.Steps = []store.StepKey{{FlowID: c.FlowID, RunID: run}}
 	}
 	found := o.load(need)
 	subject := flows.Subject{Flow: found.Flows[c.FlowID]}
+	for _, pair := range need.Await {
+		subject.Buffered = append(subject.Buffered, found.Buffered[pair]...)
+	}
 	if len(need.Steps) > 0 {
 		subject.Step = found.Steps[need.Steps[0]]
 	}
@@ -97,6 +103,50 @@ func (o *oracle) one(c engine.Command) string {
 	}
 	o.commit(w)
 	return outcomeText(engine.Outcome{Result: result})
+}
+
+// publish records an event and resumes everybody who waits for it, and answers with its receipt as text.
+func (o *oracle) publish(p engine.Publication) string {
+	if p.Once != nil {
+		if replay, err := o.recorded(p.Once.Key, p.Once.Fingerprint); replay != nil || err != nil {
+			return publishedText(engine.Published{Replay: replay}, err)
+		}
+	}
+	need := store.Need{Match: []flows.Pair{p.Event.Pair}}
+	if p.Event.FlowID != nil {
+		need.Flows = []id{*p.Event.FlowID}
+	}
+	found := o.load(need)
+	event, waiting, target := p.Event, found.Waiting[p.Event.Pair], (*flows.Flow)(nil)
+	event.At, event.ExpiresAt = found.Now, found.Now.Add(p.Keep)
+	if event.FlowID != nil {
+		if target = found.Flows[*event.FlowID]; target == nil {
+			return publishedText(engine.Published{}, flows.ErrNotFound)
+		}
+		waiting = []id{target.ID}
+	}
+	var w store.Writes
+	var resumed []*flows.Flow
+	for _, id := range waiting {
+		c := flows.Command{FlowID: id, Actor: event.Actor, Action: flows.EndByEvent{Event: &event}}
+		change, err := flows.Decide(flows.Subject{Flow: found.Flows[id]}, c, found.Now)
+		if err != nil {
+			continue
+		}
+		one := writesOf(found.Flows[id], change)
+		w.Updated, w.Events = append(w.Updated, one.Updated...), append(w.Events, one.Events...)
+		resumed = append(resumed, change.Flow)
+	}
+	settled := event.Settle(resumed, false, target, found.Now)
+	w.ExternalEvents = []*flows.ExternalEvent{&settled}
+	if o.poison != nil && o.poison(w) {
+		return publishedText(engine.Published{}, o.err)
+	}
+	if p.Once != nil {
+		w.Answers = []store.Answer{{Key: p.Once.Key, Fingerprint: p.Once.Fingerprint, Response: p.Once.Encode(settled), CreatedAt: found.Now}}
+	}
+	o.commit(w)
+	return publishedText(engine.Published{Event: settled}, nil)
 }
 
 // recorded is the stored answer that is not too old.
@@ -123,10 +173,14 @@ func writesOf(before *flows.Flow, c flows.Change) store.Writes {
 	case c.Updated:
 		w.Updated = []store.FlowUpdate{{
 			Flow: c.Flow, State: !bytes.Equal(before.State, c.Flow.State), Labels: !maps.Equal(before.Labels, c.Flow.Labels),
+			Wait: !bytes.Equal(flows.StoreWait(before.Wait), flows.StoreWait(c.Flow.Wait)),
 		}}
 	}
 	if c.Step != nil && !c.Stale {
 		w.Steps = []*flows.Step{c.Step}
+	}
+	if c.Consumed != nil {
+		w.ExternalEvents = []*flows.ExternalEvent{c.Consumed}
 	}
 	return w
 }
@@ -147,7 +201,7 @@ func load(s store.Store, need store.Need) (found store.Snapshot) {
 }
 
 func (o *oracle) commit(w store.Writes) {
-	need := store.Need{Flows: slices.Clone(w.Erased), Answers: keysOf(w)}
+	need := store.Need{Flows: slices.Clone(w.Erased), Answers: keysOf(w), Await: pairs}
 	for _, f := range w.Created {
 		need.Flows = append(need.Flows, f.ID)
 	}
@@ -218,9 +272,24 @@ func outcomeText(o engine.Outcome) string {
 		o.Created, o.Updated, o.Erased, stepText(o.Step), o.StepCreated, o.Stale, eventsText(o.Events))
 }
 
+func publishedText(p engine.Published, err error) string {
+	switch {
+	case err != nil:
+		return errorText(err)
+	case p.Replay != nil:
+		return "replay: " + string(p.Replay)
+	}
+	return receiptText(&p.Event)
+}
+
+func receiptText(e *flows.ExternalEvent) string {
+	return fmt.Sprintf("event %v for %v: %s by %s at %s until %s, %s, %d flows: %v", e.Pair, e.FlowID, e.Payload, e.Actor,
+		flows.FormatTime(e.At), flows.FormatTime(e.ExpiresAt), e.Outcome, e.FlowCount, e.Flows)
+}
+
 func flowText(f *flows.Flow) string {
 	c := *f
-	wait, resumed := flows.EncodeWait(f.Wait), flows.EncodeResumedBy(f.ResumedBy)
+	wait, resumed := flows.StoreWait(f.Wait), flows.EncodeResumedBy(f.ResumedBy)
 	ended := "-"
 	if f.EndedAt != nil {
 		ended = flows.FormatTime(*f.EndedAt)

@@ -40,11 +40,12 @@ func TestEngineIsTheOneByOneOracle(t *testing.T) {
 
 const historyTTL = 100 * time.Second
 
-// request is a call of Apply, or of ApplyAll.
+// request is a call of Apply, of ApplyAll, or of Publish.
 type request struct {
 	many     bool
 	commands []engine.Command
 	once     *engine.Once[[]engine.Outcome]
+	publish  *engine.Publication // instead of all that
 }
 
 // history is a random history in the making.
@@ -55,6 +56,7 @@ type history struct {
 	oracle *oracle
 	keyed  []request // sent before, to be repeated
 	steps  byte      // made so far: each has an id of its own
+	events byte      // likewise
 }
 
 func newHistory(t *rapid.T) *history {
@@ -126,6 +128,9 @@ func (h *history) fault() (poisoned bool, fault *storetest.Fault) {
 }
 
 func (h *history) send(r request) answer {
+	if r.publish != nil {
+		return answer{outcomes: []string{publishedText(h.engine.Publish(context.Background(), *r.publish))}}
+	}
 	if !r.many {
 		result, err := h.engine.Apply(context.Background(), r.commands[0])
 		return answer{outcomes: []string{outcomeText(engine.Outcome{Result: result, Err: err})}}
@@ -197,6 +202,13 @@ func (h *history) recorded(s store.Store, need store.Need) string {
 			out = append(out, fmt.Sprintf("answer %x at %s: %s", a.Fingerprint, a.CreatedAt, a.Response))
 		}
 	}
+	receipts, err := s.ExternalEvents(context.Background(), store.ExternalEventQuery{Limit: store.Examined})
+	if err != nil || receipts.Next != nil {
+		h.Fatalf("the receipts, with more than one page: %v, %v", receipts.Next, err)
+	}
+	for _, e := range receipts.Items {
+		out = append(out, receiptText(e))
+	}
 	return strings.Join(append(out, eventsText(h.trail(s, store.EventQuery{}))), "\n")
 }
 
@@ -235,9 +247,17 @@ func (h *history) noGaps(id id) {
 func (h *history) request(poisoned bool) request {
 	if len(h.keyed) > 0 && pick(h, "repeat", false, false, false, true) {
 		r := pick(h, "which", h.keyed...)
+		if r.publish != nil {
+			again := *r.publish
+			again.Event.ID = h.eventID()
+			return request{publish: &again}
+		}
 		if !poisoned || !strings.Contains(describe(r.commands), "flows.Erase") {
 			return r
 		}
+	}
+	if pick(h, "publish", false, false, false, true) {
+		return h.publication()
 	}
 	r := request{many: pick(h, "many", false, false, true)}
 	n := 1
@@ -258,6 +278,36 @@ func (h *history) request(poisoned bool) request {
 		}
 	}
 	if hasKey {
+		h.keyed = append(h.keyed, r)
+	}
+	return r
+}
+
+// pairs are what flows wait for and events are about.
+var pairs = []flows.Pair{{Topic: "payment", CorrelationID: "1"}, {Topic: "payment", CorrelationID: "2"}}
+
+// eventID rises, as the server's do: that is the order of events of one moment.
+func (h *history) eventID() id {
+	h.events++
+	return id{0: 2, 15: h.events}
+}
+
+func (h *history) publication() request {
+	p := &engine.Publication{
+		Event: flows.ExternalEvent{ID: h.eventID(), Pair: pick(h, "pair", pairs...), Payload: h.json(), Actor: "shop"},
+		Keep:  pick(h, "keep", 0, time.Second, time.Hour),
+	}
+	if pick(h, "for one", false, false, true) {
+		target := h.flowID()
+		p.Event.FlowID = &target
+	}
+	r := request{publish: p}
+	if pick(h, "keyed", false, false, true) {
+		p.Once = &engine.Once[flows.ExternalEvent]{
+			Key:         keyOf(rapid.IntRange(0, keyCount-2).Draw(h.T, "key")),
+			Fingerprint: sha256.Sum256(fmt.Append(nil, p.Event.Pair, p.Event.FlowID, p.Event.Payload, p.Keep)),
+			Encode:      func(e flows.ExternalEvent) []byte { return []byte(receiptText(&e)) },
+		}
 		h.keyed = append(h.keyed, r)
 	}
 	return r
@@ -310,11 +360,17 @@ func (h *history) command(poisoned bool) engine.Command {
 }
 
 func (h *history) action(poisoned bool) flows.Action {
-	kind := pick(h, "action", "create", "create", "start", "start", "wait", "resume", "finish", "fail", "request", "cancel",
+	kind := pick(h, "action", "create", "create", "start", "start", "wait", "await", "await", "await any", "resume", "finish", "fail", "request", "cancel",
 		"update", "update", "step", "step", "erase", "erase", "invalid")
 	switch kind {
 	case "start":
 		return flows.Start{}
+	case "await":
+		event := flows.ConditionSpec{Kind: flows.WaitExternalEvent, Pair: pick(h, "pair", pairs...)}
+		return flows.SetWait{Kind: flows.WaitExternalEvent, Conditions: []flows.ConditionSpec{event}}
+	case "await any":
+		both := []flows.ConditionSpec{{Kind: flows.WaitExternalEvent, Pair: pairs[1]}, {Kind: flows.WaitExternalEvent, Pair: pairs[0]}}
+		return flows.SetWait{Kind: flows.WaitAnyOf, Conditions: both}
 	case "wait":
 		return flows.SetWait{Kind: flows.WaitManual, Details: json.RawMessage(`{"n":1.10}`)}
 	case "resume":

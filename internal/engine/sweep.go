@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"time"
 
 	"taskflow/internal/store"
@@ -10,40 +12,85 @@ import (
 const (
 	sweepEvery = time.Minute
 	sweepBatch = 1000 // rows a transaction deletes, so that none holds its locks for long
+	pruneBatch = 100  // flows a transaction erases, each with its steps and events
+	// keepReceipts is how long the fate of an external event can be looked up.
+	keepReceipts = 7 * 24 * time.Hour
 )
 
-// sweepAll deletes expired answers now and then, until the engine stops.
+// sweepAll deletes what has expired now and then, until the engine stops.
 func (e *Engine) sweepAll() {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
+	t := trouble{log: e.options.Logger, doing: "sweeping what has expired"}
 	for {
 		select {
 		case <-e.stopped:
 			return
 		case <-tick.C:
-			if err := e.sweepOnce(); err != nil {
-				e.options.Logger.Warn("sweeping expired answers", "error", err)
-			}
+			t.report(e.sweepOnce())
 		}
 	}
 }
 
-// sweepOnce deletes every answer that has expired by the database's clock, or as many as it can until the engine stops.
+// sweepOnce deletes everything that has expired by the database's clock, or as much as it can until the engine stops.
 func (e *Engine) sweepOnce() error {
+	now, err := e.now()
+	if err != nil {
+		return err
+	}
+	if err := e.sweep("stored answers", now.Add(-e.options.AnswerTTL), sweepBatch, e.store.SweepAnswers); err != nil {
+		return err
+	}
+	if err := e.sweep("receipts", now.Add(-keepReceipts), sweepBatch, e.store.SweepExternalEvents); err != nil {
+		return err
+	}
+	if e.options.RetainTerminal == 0 {
+		return nil
+	}
+	return e.sweep("ended flows", now.Add(-e.options.RetainTerminal), pruneBatch, e.store.Prune)
+}
+
+// now is the database's clock.
+func (e *Engine) now() (now time.Time, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
-	var now time.Time
-	err := e.store.Update(ctx, func(tx store.Tx) error {
+	err = e.store.Update(ctx, func(tx store.Tx) error {
 		snapshot, err := tx.Load(store.Need{})
 		now = snapshot.Now
 		return err
 	})
-	for err == nil && !e.isStopped() {
-		var swept int
-		swept, err = e.store.SweepAnswers(ctx, now.Add(-e.options.AnswerTTL), sweepBatch)
-		if swept < sweepBatch {
-			break
+	return now, err
+}
+
+// sweep deletes batch by batch.
+func (e *Engine) sweep(what string, before time.Time, batch int, delete func(context.Context, time.Time, int) (int, error)) error {
+	for !e.isStopped() {
+		ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+		swept, err := delete(ctx, before, batch)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		if swept < batch {
+			return nil
 		}
 	}
-	return err
+	return nil
+}
+
+// trouble logs when a loop begins to fail and when it works again, not every time in between.
+type trouble struct {
+	log     *slog.Logger
+	doing   string
+	failing bool
+}
+
+func (t *trouble) report(err error) {
+	switch {
+	case err != nil && !t.failing:
+		t.log.Warn("trouble with "+t.doing, "error", err)
+	case err == nil && t.failing:
+		t.log.Info("no more trouble with " + t.doing)
+	}
+	t.failing = err != nil
 }

@@ -15,8 +15,11 @@ import (
 	"time"
 
 	"taskflow/internal/engine"
+	"taskflow/internal/flows"
 	"taskflow/internal/store"
 	"taskflow/internal/store/storetest"
+
+	"github.com/google/uuid"
 )
 
 const answerTTL = time.Hour
@@ -64,6 +67,12 @@ func (j *journal) count(what string) int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return strings.Count(j.text.String(), what)
+}
+
+func (j *journal) all() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
 }
 
 // after lets time pass on the bubble's clock, and everything happen that it brings.
@@ -120,23 +129,26 @@ func TestSweepGoesOnAfterAnError(t *testing.T) {
 	bubble(t, options, func(r *rig) {
 		var calls atomic.Int32
 		r.spy.onSweep(func(context.Context, time.Time, int) (int, error) {
-			if calls.Add(1) == 1 {
+			if n := calls.Add(1); n == 1 || n == 3 {
 				return 0, errors.New("disk on fire")
 			}
 			return 0, nil
 		})
-		after(time.Minute)
-		if calls.Load() != 1 || log.count("disk on fire") != 1 {
-			r.Errorf("after %d calls the log has the error %d times, want once", calls.Load(), log.count("disk on fire"))
+		check := func(when string, sweeps int32, troubles, ends int) {
+			r.Helper()
+			after(time.Minute)
+			if calls.Load() != sweeps || log.count("level=WARN") != troubles || log.count("level=INFO") != ends {
+				r.Errorf("%s: %d calls, want %d; the log, where %d troubles begin and %d end:\n%s", when, calls.Load(), sweeps,
+					troubles, ends, log.all())
+			}
 		}
+		check("an error", 1, 1, 0)
 		r.faulty.Inject(storetest.Unavailable())
-		after(time.Minute)
-		if calls.Load() != 1 || log.count(store.ErrUnavailable.Error()) != 1 {
-			r.Errorf("without the clock: %d calls, and the error is logged %d times", calls.Load(), log.count(store.ErrUnavailable.Error()))
-		}
-		after(time.Minute)
-		if calls.Load() != 2 || log.count("level=WARN") != 2 {
-			r.Errorf("%d calls, %d warnings; want it to go on", calls.Load(), log.count("level=WARN"))
+		check("another, of the clock", 1, 1, 0)
+		check("all is well", 2, 1, 1)
+		check("an error again", 3, 2, 1)
+		if log.count("disk on fire") != 2 {
+			r.Errorf("the log does not say what was wrong:\n%s", log.all())
 		}
 	})
 }
@@ -168,5 +180,97 @@ func TestSweepStopsWithClose(t *testing.T) {
 		if calls.Load() != 1 {
 			r.Errorf("%d batches were swept, want none after Close", calls.Load())
 		}
+	})
+}
+
+// hands makes a clock of the store that can be set ahead.
+func hands() (clock func() time.Time, ahead func(time.Duration)) {
+	var offset atomic.Int64
+	clock = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
+	return clock, func(d time.Duration) { offset.Add(int64(d)) }
+}
+
+func (r *rig) endedBefore(at time.Time) int64 {
+	r.Helper()
+	n, err := r.faulty.CountEnded(r.Context(), at)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return n
+}
+
+func TestRetentionErasesEndedFlowsInBatchesByTheStoresClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const retain = 100 * time.Hour
+		clock, ahead := hands()
+		r := newRig(t, engine.Options{RetainTerminal: retain}, clock)
+		var commands []engine.Command
+		ended := make([]uuid.UUID, 250)
+		for i := range ended {
+			ended[i] = uuid.New()
+			commands = append(commands, create(ended[i]), observe(ended[i], "run", flows.StepFailed), command(ended[i], flows.Cancel{}))
+		}
+		r.all(commands...)
+		open := r.created(1)[0]
+		ahead(retain - time.Minute)
+		after(time.Minute) // as old as they may be
+		if n := r.endedBefore(clock()); n != 250 || len(r.spy.pruned()) != 1 {
+			r.Fatalf("%d ended flows are left after %v, want all", n, r.spy.pruned())
+		}
+		after(time.Minute)
+		if got := fmt.Sprint(r.spy.pruned()); got != "[{100 0} {100 100} {100 100} {100 50}]" {
+			r.Errorf("pruned %s, limit and number", got)
+		}
+		if n := r.endedBefore(clock()); n != 0 {
+			r.Errorf("%d ended flows are left", n)
+		}
+		r.missing(ended[0])
+		if trail := r.trail(uuid.Nil); len(trail) != 1 || trail[0].FlowID != open {
+			r.Errorf("the trail is %v, want nothing but the open flow's", kinds(trail))
+		}
+	})
+}
+
+func TestWithoutRetentionFlowsAreKeptForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clock, ahead := hands()
+		r := newRig(t, engine.Options{}, clock)
+		id := r.created(1)[0]
+		r.must(command(id, flows.Cancel{}))
+		ahead(100 * 365 * 24 * time.Hour)
+		after(3 * time.Minute)
+		if f := r.flow(id); f.Status != flows.Cancelled || len(r.spy.pruned()) != 0 {
+			r.Errorf("%+v, pruned %v", f, r.spy.pruned())
+		}
+	})
+}
+
+func TestReceiptsAreSweptAfterAWeek(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const week = 7 * 24 * time.Hour
+		clock, ahead := hands()
+		r := newRig(t, engine.Options{}, clock)
+		id := r.begin(await(paid))
+		delivered, unmatched := publication(paid, 1, 0), publication(paid, 2, 0)
+		expired, buffered := publication(paid, 3, time.Hour), publication(paid, 4, 2*week)
+		for _, p := range []engine.Publication{delivered, unmatched, expired, buffered} {
+			r.publish(p)
+		}
+		ahead(week - time.Minute)
+		after(time.Minute)
+		r.fate(delivered, flows.EventDelivered, 1)
+		r.fate(unmatched, flows.EventUnmatched, 0)
+		r.fate(expired, flows.EventExpired, 0)
+		after(time.Minute)
+		for _, p := range []engine.Publication{delivered, unmatched, expired} {
+			_, err := r.faulty.ExternalEvent(r.Context(), p.Event.ID)
+			r.want("after a week", err, flows.ErrNotFound)
+		}
+		r.fate(buffered, flows.EventBuffered, 0)
+		r.wantEvent(id, delivered)
+		ahead(week)
+		after(time.Minute)
+		_, err := r.faulty.ExternalEvent(r.Context(), buffered.Event.ID)
+		r.want("when it has expired", err, flows.ErrNotFound)
 	})
 }

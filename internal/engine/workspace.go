@@ -21,6 +21,9 @@ type workspace struct {
 	flows     map[uuid.UUID]*flowEntry
 	steps     map[store.StepKey]*flows.Step // observed in this batch
 	answers   map[store.AnswerKey]store.Answer
+	external  map[uuid.UUID]*flows.ExternalEvent    // recorded or settled in this batch
+	kept      map[flows.Pair][]*flows.ExternalEvent // for flows that will wait, oldest first
+	began     map[flows.Pair][]uuid.UUID            // flows that began to wait in this batch
 	events    []flows.Event
 }
 
@@ -37,7 +40,8 @@ func newWorkspace(snapshot store.Snapshot, answerTTL time.Duration) *workspace {
 		now: snapshot.Now, answerTTL: answerTTL, recorded: snapshot,
 		flows:   make(map[uuid.UUID]*flowEntry, len(snapshot.Flows)),
 		steps:   make(map[store.StepKey]*flows.Step),
-		answers: make(map[store.AnswerKey]store.Answer),
+		answers: make(map[store.AnswerKey]store.Answer), external: make(map[uuid.UUID]*flows.ExternalEvent),
+		kept: make(map[flows.Pair][]*flows.ExternalEvent), began: make(map[flows.Pair][]uuid.UUID),
 	}
 }
 
@@ -48,6 +52,10 @@ func (w *workspace) run(r *request) {
 		if r.replay, r.err = w.replay(r.once.Key, r.once.Fingerprint); r.replay != nil || r.err != nil {
 			return
 		}
+	}
+	if r.publish != nil {
+		r.published, r.err = w.publish(r.publish)
+		return
 	}
 	r.outcomes = make([]Outcome, len(r.commands))
 	for i := range r.commands {
@@ -70,7 +78,8 @@ func (w *workspace) decide(c *Command) (Result, error) {
 		}
 	}
 	entry := w.entry(c.FlowID)
-	change, err := flows.Decide(flows.Subject{Flow: entry.flow, Step: w.step(c, entry)}, c.Command, w.now)
+	subject := flows.Subject{Flow: entry.flow, Step: w.step(c, entry), Buffered: w.buffered(c)}
+	change, err := flows.Decide(subject, c.Command, w.now)
 	if err != nil {
 		return Result{}, err
 	}
@@ -111,9 +120,17 @@ func (w *workspace) apply(entry *flowEntry, change flows.Change) {
 		w.erase(entry)
 		return
 	}
+	if wait := change.Flow.Wait; wait != nil && (entry.flow == nil || entry.flow.Wait != wait) {
+		for _, pair := range wait.Pairs() {
+			w.began[pair] = append(w.began[pair], change.Flow.ID)
+		}
+	}
 	entry.flow = change.Flow
 	entry.changed = entry.changed || change.Created || change.Updated
 	w.events = append(w.events, change.Events...)
+	if change.Consumed != nil {
+		w.settle(*change.Consumed)
+	}
 	if change.Step != nil && !change.Stale {
 		w.steps[store.StepKey{FlowID: change.Step.FlowID, RunID: change.Step.RunID}] = change.Step
 	}
@@ -165,16 +182,29 @@ func (w *workspace) writes() store.Writes {
 				Flow:   entry.flow,
 				State:  !sameText(entry.recorded.State, entry.flow.State),
 				Labels: !maps.Equal(entry.recorded.Labels, entry.flow.Labels),
+				Wait:   entry.recorded.Wait != entry.flow.Wait, // a wait is replaced, never altered
 			})
 		}
 	}
 	for _, step := range w.steps {
 		writes.Steps = append(writes.Steps, step)
 	}
+	for _, event := range w.external {
+		writes.ExternalEvents = append(writes.ExternalEvents, event)
+	}
 	for _, answer := range w.answers {
 		writes.Answers = append(writes.Answers, answer)
 	}
 	return writes
+}
+
+// save writes the net effect of the batch, if there is any.
+func (w *workspace) save(tx store.Tx) error {
+	writes := w.writes()
+	if writes.Empty() {
+		return nil
+	}
+	return tx.Save(writes)
 }
 
 // sameText reports whether two states are one and the same text in memory. A change replaces a state and never alters

@@ -43,10 +43,61 @@ type Create struct {
 // Start moves a created flow to running.
 type Start struct{}
 
-// SetWait moves a running flow to waiting.
+// SetWait moves a running flow to waiting. What it waits for may have happened already: then the wait ends in the same
+// change.
 type SetWait struct {
-	Kind    WaitKind
-	Details json.RawMessage
+	Kind       WaitKind
+	Conditions []ConditionSpec // one, or 2 to 16 where Kind is WaitAnyOf
+	Timeout    *TimeoutSpec
+	Details    json.RawMessage
+	// Horizon is how far ahead a time may lie; 0 is no limit.
+	Horizon time.Duration
+	// CallbackKey is the id of the key that is to sign the wait's callback URLs.
+	CallbackKey string
+}
+
+// ConditionSpec is a condition as asked for.
+type ConditionSpec struct {
+	Kind   WaitKind
+	When   When
+	Pair   Pair
+	Verify *Verify
+}
+
+// TimeoutSpec is a timeout as asked for.
+type TimeoutSpec struct {
+	When  When
+	Then  TimeoutAction
+	Patch json.RawMessage
+}
+
+// When is a time, or a period from now; exactly one of them is set.
+type When struct {
+	At    *time.Time
+	After *Period
+}
+
+// Period is an ISO 8601 duration: calendar units, and the rest.
+type Period struct {
+	Years, Months, Days int
+	Rest                time.Duration
+}
+
+// FireDue ends a wait whose time has come, by a timer or by its timeout. The server sends it.
+type FireDue struct{ Generation int64 }
+
+// EndByEvent ends a wait for an external event. The server sends it.
+type EndByEvent struct{ Event *ExternalEvent }
+
+// EndByCallback ends a wait by one of its callback URLs. Whoever sends it has checked the URL's token.
+type EndByCallback struct {
+	Generation int64
+	Condition  int    // the index in the wait's conditions
+	Key        string // the id of the key that signed the token
+	Verified   bool   // the body's signature was checked against the condition's Verify, and matches
+	Rejected   bool
+	// Payload goes under state.resume_event.
+	Payload json.RawMessage
 }
 
 // Resume ends a wait by hand. A nil patch is none; "null" is a patch.
@@ -94,6 +145,19 @@ type OptionalString struct {
 
 // Erase removes a terminal flow with its steps and trail.
 type Erase struct{}
+
+// Awaits are the pairs whose buffered events the command must see.
+func (c Command) Awaits() []Pair {
+	a, is := c.Action.(SetWait)
+	if !is {
+		return nil
+	}
+	var w Wait
+	for _, spec := range a.Conditions {
+		w.Conditions = append(w.Conditions, Condition{Kind: spec.Kind, Pair: spec.Pair})
+	}
+	return w.Pairs()
+}
 
 // Needs reports which step the command must see besides the flow; ok is false where it needs none.
 func (c Command) Needs() (runID string, ok bool) {

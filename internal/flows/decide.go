@@ -9,6 +9,8 @@ import (
 type Subject struct {
 	Flow *Flow // nil where there is none
 	Step *Step // the step [Command.Needs] named; nil where there is none
+	// Buffered are the recorded events of [Command.Awaits], oldest first.
+	Buffered []*ExternalEvent
 }
 
 // Change is what an accepted command does, as data. Writing it is the store's part; its parts are one commit.
@@ -17,6 +19,8 @@ type Change struct {
 	Flow *Flow
 	// Created, Updated, Erased say what happens to the flow's row; all are false where it stays as it is.
 	Created, Updated, Erased bool
+	// Consumed is the buffered event that ended a wait as it began, with its new fate; nil where none did.
+	Consumed *ExternalEvent
 	// Events are the audit events, oldest first.
 	Events []Event
 	// Step is the step observed, nil for every other command; StepCreated tells a new one.
@@ -30,10 +34,13 @@ type Change struct {
 //
 // The checks run in this order, and the first that fails is the answer: [ErrNotFound] (for a create:
 // [ErrAlreadyExists]), [*RevisionConflict], [*AlreadyTerminal], [ErrCancelPending], [*IllegalTransition]; then what the
-// action itself refuses: [ErrNotTerminal], [ErrStateTooLarge], [*InvalidValue]. now is the store's clock; a flow's own
+// action itself refuses: [ErrNotTerminal], [ErrStateTooLarge], [*InvalidValue]. What the server sends to end a wait is
+// refused with [ErrNotWaiting], a callback with [ErrWaitEnded], [ErrNotFound] or [ErrUnverified], before any of those
+// but the first two. now is the store's clock; a flow's own
 // times and a step's never run backwards, even where that clock does. The subject is left as it is.
 func Decide(s Subject, c Command, now time.Time) (Change, error) {
-	d := decision{command: c, step: s.Step, now: now.UTC().Truncate(time.Microsecond)}
+	d := decision{command: c, actor: c.Actor, step: s.Step, buffered: s.Buffered, clock: now.UTC().Truncate(time.Microsecond)}
+	d.now = d.clock
 	_, creates := c.Action.(Create)
 	switch {
 	case creates && s.Flow != nil:
@@ -61,11 +68,15 @@ func Decide(s Subject, c Command, now time.Time) (Change, error) {
 
 // decision is a change in the making.
 type decision struct {
-	command Command
-	flow    *Flow // the copy that is changed
-	step    *Step // as recorded
-	now     time.Time
-	change  Change
+	command  Command
+	actor    string // of the events that follow
+	flow     *Flow  // the copy that is changed
+	step     *Step  // as recorded
+	buffered []*ExternalEvent
+	ended    int64 // the generation of the wait that this change ends
+	// clock is the store's time, by which waits end; now is that of the events and never before the flow's last change.
+	clock, now time.Time
+	change     Change
 }
 
 // record raises the revision and adds the event of a change to the flow.
@@ -78,7 +89,7 @@ func (d *decision) record(kind EventKind, payload json.RawMessage) {
 
 func (d *decision) addEvent(kind EventKind, payload json.RawMessage) {
 	d.change.Events = append(d.change.Events, Event{
-		FlowID: d.flow.ID, Revision: d.flow.Revision, Kind: kind, Payload: payload, Actor: d.command.Actor, At: d.now,
+		FlowID: d.flow.ID, Revision: d.flow.Revision, Kind: kind, Payload: payload, Actor: d.actor, At: d.now,
 	})
 }
 
@@ -102,7 +113,9 @@ func (d *decision) move(v Verb) error {
 		return &IllegalTransition{From: d.flow.Status, To: v.target()}
 	}
 	d.flow.Status = v.target()
-	d.flow.Wait = nil
+	if d.flow.Wait != nil {
+		d.ended, d.flow.Wait = d.flow.Wait.Generation, nil
+	}
 	if d.flow.Status.Terminal() {
 		d.flow.EndedAt = &d.now
 	}
@@ -115,10 +128,14 @@ func (d *decision) merge(patch json.RawMessage) error {
 		return nil
 	}
 	d.flow.State = Merge(d.flow.State, patch)
-	if limit := d.command.MaxState; limit > 0 && len(d.flow.State) > limit {
+	if d.tooLarge(d.flow.State) {
 		return ErrStateTooLarge
 	}
 	return nil
+}
+
+func (d *decision) tooLarge(state json.RawMessage) bool {
+	return d.command.MaxState > 0 && len(state) > d.command.MaxState
 }
 
 func (a Create) apply(d *decision) error {
@@ -153,28 +170,6 @@ func (Start) apply(d *decision) error {
 	return nil
 }
 
-func (a SetWait) apply(d *decision) error {
-	if err := d.move(VerbWait); err != nil {
-		return err
-	}
-	wait := &Wait{Kind: a.Kind, Details: a.Details, Generation: d.flow.Revision + 1, Since: d.now}
-	d.flow.Wait = wait
-	d.record(EventWaiting, encode(payloadWaiting{EncodeWait(wait)}))
-	return nil
-}
-
-func (a Resume) apply(d *decision) error {
-	if err := d.move(VerbResume); err != nil {
-		return err
-	}
-	if err := d.merge(a.Patch); err != nil {
-		return err
-	}
-	d.flow.ResumedBy = &ResumedBy{Kind: ResumedManually, Outcome: OutcomeResumed, At: d.now}
-	d.record(EventResumed, encode(payloadResumed{a.Patch, EncodeResumedBy(d.flow.ResumedBy)}))
-	return nil
-}
-
 func (a Finish) apply(d *decision) error {
 	if err := d.move(VerbFinish); err != nil {
 		return err
@@ -187,11 +182,15 @@ func (a Finish) apply(d *decision) error {
 }
 
 func (a Fail) apply(d *decision) error {
+	return d.fail(a.Reason)
+}
+
+func (d *decision) fail(reason string) error {
 	if err := d.move(VerbFail); err != nil {
 		return err
 	}
-	d.flow.State = mergeOwn(d.flow.State, encode(ownFailure{failure{a.Reason, FormatTime(d.now)}}))
-	d.record(EventFailed, encode(payloadFailed(a)))
+	d.flow.State = mergeOwn(d.flow.State, encode(ownFailure{failure{reason, FormatTime(d.now)}}))
+	d.record(EventFailed, encode(payloadFailed{reason}))
 	return nil
 }
 

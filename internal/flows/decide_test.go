@@ -30,7 +30,9 @@ func flowIn(status flows.Status, cancelRequested bool) *flows.Flow {
 		Revision: 5, Labels: map[string]string{"env": "prod"}, CreatedAt: noon, UpdatedAt: noon,
 	}
 	if status == flows.Waiting {
-		f.Wait = &flows.Wait{Kind: flows.WaitManual, Generation: 5, Since: noon}
+		f.Wait = &flows.Wait{Kind: flows.WaitAnyOf, Generation: 5, Since: noon, CallbackKey: "key-1", Conditions: []flows.Condition{
+			{Kind: flows.WaitTimer, At: noon},
+			{Kind: flows.WaitExternalEvent, Pair: flows.Pair{Topic: "t", CorrelationID: "c"}}, {Kind: flows.WaitCallback}}}
 	}
 	if status.Terminal() {
 		f.EndedAt = ptr(noon)
@@ -50,6 +52,9 @@ func actions() map[string]flows.Action {
 		"request-cancel": flows.RequestCancel{Reason: ptr("enough")},
 		"cancel":         flows.Cancel{Reason: ptr("enough")},
 		"state":          flows.UpdateState{Patch: json.RawMessage(`{"b":2}`)},
+		"fire":           flows.FireDue{Generation: 5},
+		"event":          flows.EndByEvent{Event: &flows.ExternalEvent{ID: stepA, Pair: flows.Pair{Topic: "t", CorrelationID: "c"}}},
+		"callback":       flows.EndByCallback{Generation: 5, Condition: 2, Key: "key-1"},
 		"step":           flows.ObserveStep{StepID: stepA, RunID: "r", Task: "t", Status: flows.StepRunning},
 		"erase":          flows.Erase{},
 	}
@@ -58,19 +63,19 @@ func actions() map[string]flows.Action {
 // outcomes writes the contract out: for each status, without and with a requested cancel, what becomes of each command.
 // A success is the status afterwards and the events' kinds; "-" is a success that changes nothing; the rest are refusals.
 const outcomes = `
-                     create  start            wait            resume           finish            fail            request-cancel                        cancel                state                  step                   erase
-created              exists  running:started  illegal         illegal          illegal           illegal         cancelled:cancel_requested,cancelled  cancelled:cancelled   created:state_updated  created:step_observed  not-terminal
-running              exists  illegal          waiting:waiting illegal          finished:finished failed:failed   running:cancel_requested              cancelled:cancelled   running:state_updated  running:step_observed  not-terminal
-waiting              exists  illegal          illegal         running:resumed  illegal           failed:failed   cancelled:cancel_requested,cancelled  cancelled:cancelled   waiting:state_updated  waiting:step_observed  not-terminal
-finished             exists  terminal         terminal        terminal         terminal          terminal        -                                     terminal              terminal               finished:step_observed erased
-failed               exists  terminal         terminal        terminal         terminal          terminal        -                                     terminal              terminal               failed:step_observed   erased
-cancelled            exists  terminal         terminal        terminal         terminal          terminal        -                                     terminal              terminal               cancelled:step_observed erased
-created+cancel       exists  pending          pending         pending          pending           pending         -                                     cancelled:cancelled   pending                created:step_observed  not-terminal
-running+cancel       exists  pending          pending         pending          pending           pending         -                                     cancelled:cancelled   pending                running:step_observed  not-terminal
-waiting+cancel       exists  pending          pending         pending          pending           pending         -                                     cancelled:cancelled   pending                waiting:step_observed  not-terminal
-finished+cancel      exists  terminal         terminal        terminal         terminal          terminal        -                                     terminal              terminal               finished:step_observed erased
-failed+cancel        exists  terminal         terminal        terminal         terminal          terminal        -                                     terminal              terminal               failed:step_observed   erased
-cancelled+cancel     exists  terminal         terminal        terminal         terminal          terminal        -                                     terminal              terminal               cancelled:step_observed erased
+                     create  start            wait            resume           finish            fail            request-cancel                        cancel                state                  step                   erase               fire            event           callback
+created              exists  running:started  illegal         illegal          illegal           illegal         cancelled:cancel_requested,cancelled  cancelled:cancelled   created:state_updated  created:step_observed  not-terminal          not-waiting     not-waiting     wait-ended
+running              exists  illegal          waiting:waiting illegal          finished:finished failed:failed   running:cancel_requested              cancelled:cancelled   running:state_updated  running:step_observed  not-terminal          not-waiting     not-waiting     wait-ended
+waiting              exists  illegal          illegal         running:resumed  illegal           failed:failed   cancelled:cancel_requested,cancelled  cancelled:cancelled   waiting:state_updated  waiting:step_observed  not-terminal          running:resumed running:resumed running:resumed
+finished             exists  terminal         terminal        terminal         terminal          terminal        -                                     terminal              terminal               finished:step_observed erased          not-waiting     not-waiting     wait-ended
+failed               exists  terminal         terminal        terminal         terminal          terminal        -                                     terminal              terminal               failed:step_observed   erased          not-waiting     not-waiting     wait-ended
+cancelled            exists  terminal         terminal        terminal         terminal          terminal        -                                     terminal              terminal               cancelled:step_observed erased          not-waiting     not-waiting     wait-ended
+created+cancel       exists  pending          pending         pending          pending           pending         -                                     cancelled:cancelled   pending                created:step_observed  not-terminal          not-waiting     not-waiting     wait-ended
+running+cancel       exists  pending          pending         pending          pending           pending         -                                     cancelled:cancelled   pending                running:step_observed  not-terminal          not-waiting     not-waiting     wait-ended
+waiting+cancel       exists  pending          pending         pending          pending           pending         -                                     cancelled:cancelled   pending                waiting:step_observed  not-terminal          pending         pending         pending
+finished+cancel      exists  terminal         terminal        terminal         terminal          terminal        -                                     terminal              terminal               finished:step_observed erased          not-waiting     not-waiting     wait-ended
+failed+cancel        exists  terminal         terminal        terminal         terminal          terminal        -                                     terminal              terminal               failed:step_observed   erased          not-waiting     not-waiting     wait-ended
+cancelled+cancel     exists  terminal         terminal        terminal         terminal          terminal        -                                     terminal              terminal               cancelled:step_observed erased          not-waiting     not-waiting     wait-ended
 `
 
 // eachOutcome calls fn for every pair of a flow and a command.
@@ -100,6 +105,7 @@ func outcome(c flows.Change, err error) string {
 	var conflict *flows.RevisionConflict
 	var terminal *flows.AlreadyTerminal
 	var illegal *flows.IllegalTransition
+	var invalid *flows.InvalidValue
 	switch {
 	case errors.Is(err, flows.ErrNotFound):
 		return "not-found"
@@ -117,6 +123,14 @@ func outcome(c flows.Change, err error) string {
 		return "not-terminal"
 	case errors.Is(err, flows.ErrStateTooLarge):
 		return "too-large"
+	case errors.Is(err, flows.ErrNotWaiting):
+		return "not-waiting"
+	case errors.Is(err, flows.ErrWaitEnded):
+		return "wait-ended"
+	case errors.Is(err, flows.ErrUnverified):
+		return "unverified"
+	case errors.As(err, &invalid):
+		return "invalid"
 	case err != nil:
 		return err.Error()
 	case c.Erased:
@@ -163,7 +177,8 @@ func checkErrors(t *testing.T, f *flows.Flow, action flows.Action, err error) {
 		t.Errorf("AlreadyTerminal says %s of a flow that is %s", terminal.Status, f.Status)
 	}
 	targets := map[string]flows.Status{"flows.Start": flows.Running, "flows.SetWait": flows.Waiting,
-		"flows.Resume": flows.Running, "flows.Finish": flows.Finished, "flows.Fail": flows.Failed,
+		"flows.Resume": flows.Running, "flows.FireDue": flows.Running, "flows.EndByEvent": flows.Running,
+		"flows.EndByCallback": flows.Running, "flows.Finish": flows.Finished, "flows.Fail": flows.Failed,
 		"flows.Cancel": flows.Cancelled}
 	var illegal *flows.IllegalTransition
 	if errors.As(err, &illegal) && (illegal.From != f.Status || illegal.To != targets[fmt.Sprintf("%T", action)]) {

@@ -18,6 +18,12 @@ var (
 	ErrNotTerminal = errors.New("flow has not ended")
 	// ErrStateTooLarge: the state after the merge would be over the limit.
 	ErrStateTooLarge = errors.New("state would be too large")
+	// ErrNotWaiting: the flow does not wait, or not for this.
+	ErrNotWaiting = errors.New("flow does not wait for this")
+	// ErrWaitEnded: the wait that a callback is for has ended.
+	ErrWaitEnded = errors.New("the wait has ended")
+	// ErrUnverified: the callback's body must be signed, and is not, or not by who should have.
+	ErrUnverified = errors.New("signature does not match")
 )
 
 // RevisionConflict refuses a command whose IfRevision is not the flow's.

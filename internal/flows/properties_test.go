@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,9 +19,12 @@ import (
 // hold for every history.
 func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		l := &life{T: t, clock: noon, steps: map[string]*flows.Step{}}
-		for range rapid.IntRange(1, 40).Draw(t, "commands") {
+		l := &life{T: t, clock: noon, steps: map[string]*flows.Step{}, kept: map[uuid.UUID]*flows.ExternalEvent{}}
+		for range rapid.IntRange(5, 60).Draw(t, "commands") {
 			l.clock = l.clock.Add(time.Duration(rapid.IntRange(-3, 6).Draw(t, "clock")) * time.Second)
+			if draw(l, "arrives", false, false, false, true) {
+				l.arrive()
+			}
 			l.do(flows.Command{FlowID: someID, Actor: "kate", IfRevision: l.ifRevision(),
 				MaxState: rapid.SampledFrom([]int{0, 0, 60}).Draw(t, "max"), Action: l.action()})
 		}
@@ -35,6 +39,9 @@ type life struct {
 	steps map[string]*flows.Step
 	trail []flows.Event
 	made  byte // steps
+	// kept are the external events that arrived, as they are recorded.
+	kept    map[uuid.UUID]*flows.ExternalEvent
+	arrived byte
 }
 
 func draw[T any](l *life, what string, from ...T) T { return rapid.SampledFrom(from).Draw(l.T, what) }
@@ -51,16 +58,38 @@ func (l *life) json() json.RawMessage {
 		json.RawMessage(`["]"]`), json.RawMessage(`12345678901234567890`))
 }
 
+// status is the flow's, "" where there is none.
+func (l *life) status() flows.Status {
+	if l.flow == nil {
+		return ""
+	}
+	return l.flow.Status
+}
+
+// action is mostly one that the flow's status allows, so that lives get on.
 func (l *life) action() flows.Action {
-	switch draw(l, "action", "create", "start", "start", "wait", "wait", "resume", "resume", "finish", "fail", "request",
-		"cancel", "update", "update", "step", "step", "step", "step", "erase") {
+	anything := []string{"update", "step", "finish", "fail", "request", "cancel", "erase", "create", "start", "wait", "resume", "fire",
+		"event", "callback"}
+	likely := map[flows.Status][]string{"": {"create"}, flows.Created: {"start"}, flows.Running: {"wait", "wait", "step"},
+		flows.Waiting: {"fire", "event", "callback", "resume"}}[l.status()]
+	if len(likely) == 0 || draw(l, "anything", false, true) {
+		likely = anything
+	}
+	switch draw(l, "action", likely...) {
 	case "create":
 		return flows.Create{Mode: draw(l, "mode", flows.Managed, flows.Mirrored), ControllerID: "kate", Goal: "sort mail",
 			OwnerSessionKey: "agent:kate", State: l.json(), Labels: draw(l, "labels", nil, map[string]string{"env": "prod"})}
 	case "start":
 		return flows.Start{}
 	case "wait":
-		return flows.SetWait{Kind: flows.WaitManual, Details: draw(l, "details", nil, json.RawMessage(`{"n":1.10}`))}
+		return l.wait()
+	case "fire":
+		return flows.FireDue{Generation: l.generation()}
+	case "event":
+		return flows.EndByEvent{Event: l.event()}
+	case "callback":
+		return flows.EndByCallback{Generation: l.generation(), Condition: draw(l, "condition", 0, 1, 2, 3), Key: draw(l, "key", "key-1", "key-1", "key-2"),
+			Verified: draw(l, "verified", true, false), Rejected: draw(l, "rejected", false, true), Payload: l.json()}
 	case "resume":
 		return flows.Resume{Patch: l.json()}
 	case "finish":
@@ -88,7 +117,7 @@ func (l *life) action() flows.Action {
 
 // do decides one command and checks what came of it.
 func (l *life) do(c flows.Command) {
-	s := flows.Subject{Flow: l.flow}
+	s := flows.Subject{Flow: l.flow, Buffered: l.buffered(c.Awaits())}
 	run, observes := c.Needs()
 	if observes {
 		s.Step = l.steps[run]
@@ -109,8 +138,12 @@ func (l *life) do(c flows.Command) {
 		return
 	}
 	l.checkChange(s, c, change)
+	l.checkEndings(s, c, change)
 	if !reflect.DeepEqual(s, before) {
 		l.Fatalf("%T altered its input", c.Action)
+	}
+	if change.Consumed != nil {
+		l.kept[change.Consumed.ID] = change.Consumed
 	}
 	if change.Erased {
 		l.flow, l.steps, l.trail = nil, map[string]*flows.Step{}, nil
@@ -141,6 +174,11 @@ func copyOf(s flows.Subject) flows.Subject {
 	}
 	if s.Step != nil {
 		s.Step = ptr(*s.Step)
+	}
+	buffered := s.Buffered
+	s.Buffered = nil
+	for _, e := range buffered {
+		s.Buffered = append(s.Buffered, ptr(*e))
 	}
 	return s
 }
@@ -276,8 +314,12 @@ func (l *life) checkFlow() {
 		}
 	}
 	for _, e := range l.trail {
-		if !json.Valid(e.Payload) || e.FlowID != f.ID || e.Actor != "kate" {
+		if !json.Valid(e.Payload) || e.FlowID != f.ID || strings.Contains(string(e.Payload), "s3cret") {
 			l.Fatalf("event %+v", e)
+		}
+		service := e.Actor == flows.ActorTimer || e.Actor == flows.ActorExternalEvent || e.Actor == flows.ActorCallback
+		if e.Actor != "kate" && (!service || e.Kind != flows.EventResumed && e.Kind != flows.EventFailed && e.Kind != flows.EventCancelled) {
+			l.Fatalf("%s by %s", e.Kind, e.Actor)
 		}
 	}
 	last := time.Time{}

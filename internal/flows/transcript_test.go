@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "write what the transcripts answer into 
 
 // TestTranscripts plays the files under testdata. A file is blocks with an empty line between them: lines of commands,
 // a line ----, and what they answer. A command is a word and its body as JSON; beside the body's own members, "if" is
-// the revision to demand, "actor" the caller and "max" the limit on the state. "at 90" sets the clock to 90 seconds
+// the revision to demand, "actor" the caller and "max" the limit on the state; times are in seconds past noon. "at 90" sets the clock to 90 seconds
 // past noon, and # begins a comment. go test -update writes the answers.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -62,7 +62,7 @@ func difference(old, got string) string {
 
 // play answers every block of a transcript.
 func play(t *testing.T, text string) string {
-	p := &player{now: noon, steps: map[string]*flows.Step{}}
+	p := &player{now: noon, steps: map[string]*flows.Step{}, kept: map[int]*flows.ExternalEvent{}}
 	blocks := strings.Split(strings.TrimSpace(text), "\n\n")
 	for i, block := range blocks {
 		input, _, _ := strings.Cut(block, "\n----")
@@ -85,7 +85,8 @@ type player struct {
 	now   time.Time
 	flow  *flows.Flow
 	steps map[string]*flows.Step
-	made  int // steps
+	made  int                          // steps
+	kept  map[int]*flows.ExternalEvent // every event that arrived, by its number
 }
 
 func (p *player) line(t *testing.T, line string) string {
@@ -104,6 +105,9 @@ func (p *player) line(t *testing.T, line string) string {
 			t.Fatalf("%s: %v", line, err)
 		}
 	}
+	if word == "event" {
+		return p.event(t, &b)
+	}
 	c := flows.Command{FlowID: someID, Actor: "kate", Action: p.action(t, word, &b)}
 	b.get("actor", &c.Actor)
 	b.get("if", &c.IfRevision)
@@ -118,7 +122,7 @@ func (p *player) line(t *testing.T, line string) string {
 }
 
 func (p *player) decide(c flows.Command) string {
-	subject := flows.Subject{Flow: p.flow}
+	subject := flows.Subject{Flow: p.flow, Buffered: p.buffered(c.Awaits())}
 	run, observes := c.Needs()
 	if observes {
 		subject.Step = p.steps[run]
@@ -130,6 +134,10 @@ func (p *player) decide(c flows.Command) string {
 	var out strings.Builder
 	for _, e := range change.Events {
 		fmt.Fprintf(&out, "event %d %s by %s at %s %s\n", e.Revision, e.Kind, e.Actor, clock(e.At), e.Payload)
+	}
+	if e := change.Consumed; e != nil {
+		p.kept[int(e.ID[15])] = e
+		out.WriteString(eventText(e))
 	}
 	if change.Erased {
 		p.flow, p.steps = nil, map[string]*flows.Step{}
@@ -184,7 +192,7 @@ func flowText(c flows.Change) string {
 		text += fmt.Sprintf(" steps=%d/%d", f.StepsActive, f.StepsTotal)
 	}
 	if f.Wait != nil {
-		text += fmt.Sprintf(" wait=%s", flows.EncodeWait(f.Wait))
+		text += fmt.Sprintf(" wait=%s", flows.StoreWait(f.Wait))
 	}
 	if f.ResumedBy != nil {
 		text += fmt.Sprintf(" resumed_by=%s", flows.EncodeResumedBy(f.ResumedBy))
@@ -241,7 +249,19 @@ func (p *player) action(t *testing.T, word string, b *body) flows.Action {
 	case "start":
 		return flows.Start{}
 	case "wait":
-		return flows.SetWait{Kind: flows.WaitManual, Details: b.raw("details")}
+		return setWait(t, b)
+	case "fire":
+		a := flows.FireDue{Generation: generation(p.flow)}
+		b.get("generation", &a.Generation)
+		return a
+	case "callback":
+		a := flows.EndByCallback{Generation: generation(p.flow), Key: "key-1", Payload: b.raw("payload")}
+		b.get("generation", &a.Generation)
+		b.get("condition", &a.Condition)
+		b.get("key", &a.Key)
+		b.get("verified", &a.Verified)
+		b.get("rejected", &a.Rejected)
+		return a
 	case "resume":
 		return flows.Resume{Patch: b.raw("state_patch")}
 	case "finish":

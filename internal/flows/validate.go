@@ -14,6 +14,7 @@ const (
 	MaxLabels     = 32 // entries
 	MaxLabelKey   = 63
 	MaxLabelValue = 255
+	MaxConditions = 16 // of an any_of
 )
 
 var tooManyLabels = fmt.Sprintf("a flow has at most %d labels", MaxLabels)
@@ -89,9 +90,84 @@ func (Start) validate(*values) {}
 
 func (a SetWait) validate(v *values) {
 	oneOf(v, "/wait/kind", a.Kind, WaitKinds)
+	if a.Kind == WaitAnyOf && (len(a.Conditions) < 2 || len(a.Conditions) > MaxConditions) {
+		v.add("/wait/conditions", "must be 2 to %d conditions", MaxConditions)
+	}
+	if a.Kind != WaitAnyOf && slices.Contains(WaitKinds, a.Kind) && !a.alone() {
+		v.add("/wait", "must be one condition, of the wait's own kind")
+	}
+	for i, c := range a.Conditions {
+		c.validate(v, a.pointer(i), a.Kind == WaitAnyOf)
+	}
+	if t := a.Timeout; t != nil {
+		t.When.validate(v, "/wait/timeout")
+		oneOf(v, "/wait/timeout/on_timeout", t.Then, timeoutActions)
+		if t.Patch != nil && t.Then != TimeoutResumes {
+			v.add("/wait/timeout/state_patch", "goes with on_timeout resume only")
+		}
+	}
 	if a.Details != nil && !isObject(a.Details) {
 		v.add("/wait/details", "must be an object")
 	}
+}
+
+// alone reports whether the wait has one condition, of its own kind; a manual one needs none.
+func (a SetWait) alone() bool {
+	if len(a.Conditions) == 0 {
+		return a.Kind == WaitManual
+	}
+	return len(a.Conditions) == 1 && a.Conditions[0].Kind == a.Kind
+}
+
+var (
+	timeoutActions = []TimeoutAction{TimeoutResumes, TimeoutFails, TimeoutCancels}
+	conditionKinds = []WaitKind{WaitTimer, WaitExternalEvent, WaitCallback, WaitManual}
+)
+
+func (c ConditionSpec) validate(v *values, pointer string, nested bool) {
+	if nested {
+		oneOf(v, pointer+"/kind", c.Kind, conditionKinds)
+	}
+	switch c.Kind {
+	case WaitTimer:
+		c.When.validate(v, pointer)
+	case WaitExternalEvent:
+		c.Pair.validate(v, pointer)
+	case WaitCallback:
+		if c.Verify != nil {
+			oneOf(v, pointer+"/verify/scheme", c.Verify.Scheme, VerifySchemes)
+			v.text(pointer+"/verify/header", c.Verify.Header, 0, MaxLabel)
+			v.text(pointer+"/verify/secret", c.Verify.Secret, 1, MaxText)
+		}
+	}
+}
+
+func (p Pair) validate(v *values, pointer string) {
+	v.text(pointer+"/topic", p.Topic, 1, MaxLabel)
+	v.text(pointer+"/correlation_id", p.CorrelationID, 1, MaxLabel)
+}
+
+// validate checks that exactly one way of naming a time is used.
+func (w When) validate(v *values, pointer string) {
+	if (w.At == nil) == (w.After == nil) {
+		v.add(pointer, "needs exactly one of at and after")
+	}
+}
+
+func (FireDue) validate(*values) {}
+
+func (EndByEvent) validate(*values) {}
+
+func (EndByCallback) validate(*values) {}
+
+// Validate answers [*InvalidValue] where the event holds a value that is never allowed.
+func (e *ExternalEvent) Validate() error {
+	var v values
+	e.Pair.validate(&v, "")
+	if len(v.errors) > 0 {
+		return &InvalidValue{v.errors}
+	}
+	return nil
 }
 
 func (Resume) validate(*values) {}

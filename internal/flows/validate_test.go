@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,6 +80,36 @@ func TestValidate(t *testing.T) {
 		{"start", flows.Start{}, ""},
 		{"wait", flows.SetWait{Kind: flows.WaitManual, Details: json.RawMessage(` {}`)}, ""},
 		{"wait of no kind", flows.SetWait{Details: json.RawMessage(`[]`)}, "/wait/kind /wait/details"},
+		{"wait for a time", anyOf(specTimer(noon)), ""},
+		{"wait for no time", flows.SetWait{Kind: flows.WaitTimer, Conditions: []flows.ConditionSpec{{Kind: flows.WaitTimer}}}, "/wait"},
+		{"wait for two times at once", flows.SetWait{Kind: flows.WaitTimer, Conditions: []flows.ConditionSpec{{Kind: flows.WaitTimer,
+			When: flows.When{At: ptr(noon), After: &flows.Period{}}}}}, "/wait"},
+		{"wait for nothing", flows.SetWait{Kind: flows.WaitTimer}, "/wait"},
+		{"wait for something else", flows.SetWait{Kind: flows.WaitTimer, Conditions: []flows.ConditionSpec{{Kind: flows.WaitManual}}}, "/wait"},
+		{"two manual waits", flows.SetWait{Kind: flows.WaitManual, Conditions: []flows.ConditionSpec{{Kind: flows.WaitManual},
+			{Kind: flows.WaitManual}}}, "/wait"},
+		{"wait for an event", anyOf(specEvent(flows.Pair{Topic: long(256), CorrelationID: long(256)})), ""},
+		{"wait for an event at length", anyOf(specEvent(flows.Pair{Topic: long(257)})), "/wait/topic /wait/correlation_id"},
+		{"wait for a callback", anyOf(flows.ConditionSpec{Kind: flows.WaitCallback}), ""},
+		{"wait for a signed callback", anyOf(flows.ConditionSpec{Kind: flows.WaitCallback,
+			Verify: &flows.Verify{Scheme: "stripe", Header: "X", Secret: long(4096)}}), ""},
+		{"wait for a badly signed callback", anyOf(flows.ConditionSpec{Kind: flows.WaitCallback,
+			Verify: &flows.Verify{Scheme: "rot13", Header: long(257)}}), "/wait/verify/scheme /wait/verify/header /wait/verify/secret"},
+		{"wait for any of one", flows.SetWait{Kind: flows.WaitAnyOf, Conditions: []flows.ConditionSpec{{Kind: flows.WaitManual}}},
+			"/wait/conditions"},
+		{"wait for any of sixteen", flows.SetWait{Kind: flows.WaitAnyOf, Conditions: slices.Repeat([]flows.ConditionSpec{specTimer(noon)}, 16)}, ""},
+		{"wait for any of seventeen", flows.SetWait{Kind: flows.WaitAnyOf, Conditions: slices.Repeat([]flows.ConditionSpec{specTimer(noon)}, 17)},
+			"/wait/conditions"},
+		{"wait for any of what is not", anyOf(flows.ConditionSpec{Kind: flows.WaitAnyOf}, flows.ConditionSpec{}, flows.ConditionSpec{Kind: flows.WaitTimer},
+			specEvent(flows.Pair{Topic: "t"})), "/wait/conditions/0/kind /wait/conditions/1/kind /wait/conditions/2 /wait/conditions/3/correlation_id"},
+		{"wait with a timeout", flows.SetWait{Kind: flows.WaitManual, Timeout: &flows.TimeoutSpec{When: flows.When{After: &flows.Period{Days: 1}},
+			Then: flows.TimeoutResumes, Patch: json.RawMessage(`null`)}}, ""},
+		{"wait with no timeout", flows.SetWait{Kind: flows.WaitManual, Timeout: &flows.TimeoutSpec{}}, "/wait/timeout /wait/timeout/on_timeout"},
+		{"timeout that fails with a patch", flows.SetWait{Kind: flows.WaitManual, Timeout: &flows.TimeoutSpec{When: flows.When{At: ptr(noon)},
+			Then: flows.TimeoutFails, Patch: json.RawMessage(`{}`)}}, "/wait/timeout/state_patch"},
+		{"fire", flows.FireDue{}, ""},
+		{"end by event", flows.EndByEvent{Event: arrival(1, payment)}, ""},
+		{"end by callback", flows.EndByCallback{}, ""},
 		{"wait with null", flows.SetWait{Kind: flows.WaitManual, Details: json.RawMessage(`null`)}, "/wait/details"},
 		{"fail", flows.Fail{Reason: long(4096)}, ""},
 		{"fail without reason", flows.Fail{}, "/reason"},

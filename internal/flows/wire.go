@@ -19,31 +19,147 @@ const TimeFormat = "2006-01-02T15:04:05.000000Z"
 func FormatTime(t time.Time) string { return t.UTC().Format(TimeFormat) }
 
 type wireWait struct {
-	Kind       WaitKind        `json:"kind"`
-	Generation int64           `json:"generation"`
-	Since      string          `json:"since"`
-	Details    json.RawMessage `json:"details,omitempty"`
+	wireCondition
+	Conditions  []wireCondition `json:"conditions,omitempty"`
+	Timeout     *wireTimeout    `json:"timeout,omitempty"`
+	Generation  int64           `json:"generation"`
+	Since       string          `json:"since"`
+	Details     json.RawMessage `json:"details,omitempty"`
+	CallbackKey string          `json:"callback_key,omitempty"` // stored only
 }
 
-// EncodeWait writes a wait as JSON, null for none.
-func EncodeWait(w *Wait) json.RawMessage {
+type wireCondition struct {
+	Kind          WaitKind    `json:"kind"`
+	At            string      `json:"at,omitempty"`
+	Topic         *string     `json:"topic,omitempty"`
+	CorrelationID *string     `json:"correlation_id,omitempty"`
+	URL           string      `json:"url,omitempty"` // shown only
+	Verify        *wireVerify `json:"verify,omitempty"`
+}
+
+type wireVerify struct {
+	Scheme string `json:"scheme"`
+	Header string `json:"header,omitempty"`
+	Secret string `json:"secret,omitempty"` // stored only
+}
+
+type wireTimeout struct {
+	At         string          `json:"at"`
+	OnTimeout  TimeoutAction   `json:"on_timeout"`
+	StatePatch json.RawMessage `json:"state_patch,omitempty"`
+}
+
+// EncodeWait writes a wait as callers see it, null for none: without secrets, and without the URLs of its callbacks
+// unless url makes them, from the index of the condition.
+func EncodeWait(w *Wait, url func(condition int) string) json.RawMessage {
 	if w == nil {
 		return json.RawMessage("null")
 	}
-	return encode(wireWait{w.Kind, w.Generation, FormatTime(w.Since), w.Details})
+	out := wireOf(w)
+	for i, c := range w.Conditions {
+		one := &out.wireCondition
+		if w.Kind == WaitAnyOf {
+			one = &out.Conditions[i]
+		}
+		if c.Kind == WaitCallback && url != nil {
+			one.URL = url(i)
+		}
+	}
+	return encode(out)
 }
 
-// DecodeWait reads what [EncodeWait] wrote.
-func DecodeWait(data []byte) (*Wait, error) {
-	var w *wireWait
-	if err := json.Unmarshal(data, &w); err != nil || w == nil {
+// StoreWait writes a wait with everything that belongs to it, for the stores; null for none.
+func StoreWait(w *Wait) json.RawMessage {
+	if w == nil {
+		return json.RawMessage("null")
+	}
+	out := wireOf(w)
+	out.CallbackKey = w.CallbackKey
+	for i, c := range w.Conditions {
+		if c.Verify == nil {
+			continue
+		}
+		if w.Kind == WaitAnyOf {
+			out.Conditions[i].Verify.Secret = c.Verify.Secret
+		} else {
+			out.Verify.Secret = c.Verify.Secret
+		}
+	}
+	return encode(out)
+}
+
+func wireOf(w *Wait) wireWait {
+	out := wireWait{Details: w.Details, Generation: w.Generation, Since: FormatTime(w.Since)}
+	out.Kind = w.Kind
+	for _, c := range w.Conditions {
+		one := wireCondition{Kind: c.Kind}
+		switch c.Kind {
+		case WaitTimer:
+			one.At = FormatTime(c.At)
+		case WaitExternalEvent:
+			one.Topic, one.CorrelationID = &c.Pair.Topic, &c.Pair.CorrelationID
+		case WaitCallback:
+			if c.Verify != nil {
+				one.Verify = &wireVerify{Scheme: c.Verify.Scheme, Header: c.Verify.Header}
+			}
+		}
+		if w.Kind == WaitAnyOf {
+			out.Conditions = append(out.Conditions, one)
+		} else {
+			out.wireCondition = one
+		}
+	}
+	if t := w.Timeout; t != nil {
+		out.Timeout = &wireTimeout{FormatTime(t.At), t.Then, t.Patch}
+	}
+	return out
+}
+
+// LoadWait reads what [StoreWait] wrote.
+func LoadWait(data []byte) (*Wait, error) {
+	var in *wireWait
+	if err := json.Unmarshal(data, &in); err != nil || in == nil {
 		return nil, wrapDecode("wait", err)
 	}
-	since, err := time.Parse(TimeFormat, w.Since)
-	if err != nil {
+	w := &Wait{Kind: in.Kind, Details: in.Details, Generation: in.Generation, CallbackKey: in.CallbackKey}
+	var err error
+	if w.Since, err = time.Parse(TimeFormat, in.Since); err != nil {
 		return nil, wrapDecode("wait", err)
 	}
-	return &Wait{Kind: w.Kind, Details: w.Details, Generation: w.Generation, Since: since}, nil
+	conditions := in.Conditions
+	if w.Kind != WaitAnyOf {
+		conditions = []wireCondition{in.wireCondition}
+	}
+	for _, one := range conditions {
+		c, err := one.condition()
+		if err != nil {
+			return nil, err
+		}
+		w.Conditions = append(w.Conditions, c)
+	}
+	if t := in.Timeout; t != nil {
+		w.Timeout = &Timeout{Then: t.OnTimeout, Patch: t.StatePatch}
+		if w.Timeout.At, err = time.Parse(TimeFormat, t.At); err != nil {
+			return nil, wrapDecode("timeout", err)
+		}
+	}
+	return w, nil
+}
+
+func (one wireCondition) condition() (c Condition, err error) {
+	c.Kind = one.Kind
+	if one.At != "" {
+		if c.At, err = time.Parse(TimeFormat, one.At); err != nil {
+			return c, wrapDecode("timer", err)
+		}
+	}
+	if one.Topic != nil && one.CorrelationID != nil {
+		c.Pair = Pair{*one.Topic, *one.CorrelationID}
+	}
+	if v := one.Verify; v != nil {
+		c.Verify = &Verify{v.Scheme, v.Header, v.Secret}
+	}
+	return c, nil
 }
 
 type wireResumedBy struct {
@@ -60,6 +176,16 @@ func EncodeResumedBy(r *ResumedBy) json.RawMessage {
 		return json.RawMessage("null")
 	}
 	return encode(wireResumedBy{r.Kind, r.Outcome, FormatTime(r.At), r.Condition, r.EventID})
+}
+
+// encodeCause writes what ended a wait, for the trail: with the generation of the wait, which tells it from every other.
+func encodeCause(r *ResumedBy, generation int64) json.RawMessage {
+	return encode(wireCause{wireResumedBy{r.Kind, r.Outcome, FormatTime(r.At), r.Condition, r.EventID}, generation})
+}
+
+type wireCause struct {
+	wireResumedBy
+	Generation int64 `json:"generation"`
 }
 
 // DecodeResumedBy reads what [EncodeResumedBy] wrote.
@@ -120,6 +246,9 @@ type (
 		RunID   string     `json:"run_id"`
 		Status  StepStatus `json:"status"`
 		Runtime Mode       `json:"runtime"`
+	}
+	ownResumeEvent struct {
+		ResumeEvent json.RawMessage `json:"resume_event"`
 	}
 	failure struct {
 		Reason string `json:"reason"`

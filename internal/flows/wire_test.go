@@ -18,26 +18,6 @@ func TestFormatTime(t *testing.T) {
 	}
 }
 
-func TestWaitRoundTrip(t *testing.T) {
-	since := time.Date(2026, 4, 23, 15, 0, 0, 7000, time.UTC)
-	for want, w := range map[string]*flows.Wait{
-		`null`: nil,
-		`{"kind":"manual","generation":3,"since":"2026-04-23T15:00:00.000007Z"}`: {Kind: flows.WaitManual, Generation: 3,
-			Since: since},
-		`{"kind":"manual","generation":9007199254740993,"since":"2026-04-23T15:00:00.000007Z","details":{"n":1.10,"t":"<&é"}}`: {
-			Kind: flows.WaitManual, Generation: 9007199254740993, Since: since,
-			Details: json.RawMessage(`{"n":1.10,"t":"<&é"}`)},
-	} {
-		text := flows.EncodeWait(w)
-		if string(text) != want {
-			t.Errorf("encoded %s, want %s", text, want)
-		}
-		if back, err := flows.DecodeWait(text); err != nil || !reflect.DeepEqual(back, w) {
-			t.Errorf("decoded %+v, %v; want %+v", back, err, w)
-		}
-	}
-}
-
 func TestResumedByRoundTrip(t *testing.T) {
 	at := time.Date(2026, 4, 23, 15, 0, 0, 7000, time.UTC)
 	id := uuid.MustParse("0196f000-0000-7000-8000-0000000000ee")
@@ -60,9 +40,12 @@ func TestResumedByRoundTrip(t *testing.T) {
 }
 
 func TestDecodeRefusesWhatWasNotEncoded(t *testing.T) {
-	for _, text := range []string{``, `{`, `[]`, `1`, `{"kind":"manual","since":"yesterday","at":"yesterday"}`} {
-		if w, err := flows.DecodeWait([]byte(text)); err == nil {
-			t.Errorf("DecodeWait(%s) = %+v", text, w)
+	for _, text := range []string{``, `{`, `[]`, `1`, `{"kind":"manual","since":"yesterday","at":"yesterday"}`,
+		`{"kind":"timer","since":"2026-04-23T15:00:00.000007Z","at":"soon"}`,
+		`{"kind":"any_of","since":"2026-04-23T15:00:00.000007Z","at":"soon","conditions":[{"kind":"timer","at":"soon"}]}`,
+		`{"kind":"manual","since":"2026-04-23T15:00:00.000007Z","at":"soon","timeout":{"at":"soon"}}`} {
+		if w, err := flows.LoadWait([]byte(text)); err == nil {
+			t.Errorf("LoadWait(%s) = %+v", text, w)
 		}
 		if r, err := flows.DecodeResumedBy([]byte(text)); err == nil {
 			t.Errorf("DecodeResumedBy(%s) = %+v", text, r)
@@ -72,7 +55,7 @@ func TestDecodeRefusesWhatWasNotEncoded(t *testing.T) {
 
 // TestPayloads has every kind of event, with as little and with as much as its command can say.
 func TestPayloads(t *testing.T) {
-	const cause = `"cause":{"kind":"manual","outcome":"resumed","at":"2026-04-23T12:00:00.000000Z","condition":null}`
+	const cause = `"cause":{"kind":"manual","outcome":"resumed","at":"2026-04-23T12:00:00.000000Z","condition":null,"generation":5}`
 	const since = `"generation":6,"since":"2026-04-23T12:00:00.000000Z"`
 	null, patch := json.RawMessage(`null`), json.RawMessage(`{ "n" : 1.10, "t" : "<&é" }`)
 	for _, c := range []struct {

@@ -40,10 +40,6 @@ func (a *api) createAction(b oas.CreateFlow) (uuid.UUID, flows.Action, error) {
 
 func (a *api) startAction(oas.Empty) (flows.Action, error) { return flows.Start{}, nil }
 
-func (a *api) waitAction(b oas.SetWaiting) (flows.Action, error) {
-	return flows.SetWait{Kind: flows.WaitKind(b.Wait.Kind), Details: b.Wait.Details}, a.within("/wait/details", b.Wait.Details)
-}
-
 func (a *api) resumeAction(b oas.ResumeFlow) (flows.Action, error) {
 	return flows.Resume{Patch: b.StatePatch}, a.within("/state_patch", b.StatePatch)
 }

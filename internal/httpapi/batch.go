@@ -171,7 +171,7 @@ func (b *batch) reply(ctx context.Context, outcomes []engine.Outcome) reply {
 	for i, err := range b.refused {
 		var one reply
 		if err == nil {
-			one, err = answer(outcomes[next].Result, outcomes[next].Err)
+			one, err = b.api.answer(outcomes[next].Result, outcomes[next].Err)
 			next++
 		}
 		if err != nil {
@@ -179,7 +179,7 @@ func (b *batch) reply(ctx context.Context, outcomes []engine.Outcome) reply {
 			if p.slug == slugInternal {
 				b.api.log.ErrorContext(ctx, "command of a batch failed", "request_id", b.request.id, "index", i, "error", p.cause)
 			}
-			one = reply{status: p.status(), body: p.wire(b.request.id)}
+			one = reply{status: p.status(), body: p.wire(b.request.id, b.api.waitURL)}
 		}
 		if i > 0 {
 			out = append(out, ',')

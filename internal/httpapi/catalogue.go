@@ -18,13 +18,16 @@ type kind struct {
 
 // catalogue has every problem this server answers with.
 var catalogue = map[slug]kind{
-	slugNotFound:             {404, "Not found", "There is no such flow, step or route. A flow that has been erased is not found either."},
+	slugNotFound:             {404, "Not found", "There is no such flow, step, event, callback or route. A flow that has been erased is not found either."},
 	slugRevisionConflict:     {409, "Revision conflict", "The request's If-Match names a revision the flow is no longer at: somebody else changed it meanwhile. The problem has the flow as it is now, so that you can look at what changed and try again with its revision (the ETag). The status is 409 and not 412 on purpose: the conflict is with the flow's recorded revision, and the answer carries what is needed to resolve it."},
 	slugAlreadyTerminal:      {409, "Already ended", "The flow is finished, failed or cancelled; flow_status says which. Nothing changes it any more, but a step that ends late can still be recorded, and the flow can be erased."},
 	slugCancelPending:        {409, "Cancel pending", "The flow's cancel was requested. From then on it accepts nothing but a cancel; running steps can still be recorded, and when the last one ends the flow is cancelled by itself."},
 	slugIllegalTransition:    {409, "Illegal transition", "The state machine has no move from the flow's status to the one this command leads to; from and to name them."},
 	slugAlreadyExists:        {409, "Already exists", "The id you brought along is taken. If you sent the request before and did not see its answer, send it with an Idempotency-Key next time: a repeat then gets the first answer."},
 	slugNotTerminal:          {409, "Not ended", "Only a flow that is finished, failed or cancelled can be erased. Cancel it first."},
+	slugNotWaiting:           {409, "Not waiting", "The flow does not wait, so there is no wait to explain."},
+	slugWaitEnded:            {410, "Wait ended", "The wait that this callback URL was for has ended otherwise: somebody resumed or cancelled the flow, or another of its conditions came first."},
+	slugUnauthenticated:      {401, "Unauthenticated", "The callback's body must be signed by the scheme the wait names, with its secret, and not longer than five minutes ago where the scheme has a timestamp."},
 	slugInvalidRequest:       {400, "Invalid request", "The request cannot be understood in one way only: the body is not JSON, has an unknown or missing field, a wrong type, a duplicate key or anything else that JSON readers disagree on; or a query parameter or a header is wrong. errors says where."},
 	slugInvalidValue:         {422, "Invalid value", "The request is well-formed, but a value in it is not allowed: too long, empty, out of range, not one of the known ones. errors says where."},
 	slugIdempotencyKeyReused: {422, "Idempotency key reused", "The Idempotency-Key was sent before with another method, path, If-Match or body. A key belongs to one request and its repeats; use a new key for a new request."},

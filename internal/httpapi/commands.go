@@ -50,14 +50,14 @@ func (a *api) command(c call, id uuid.UUID, action flows.Action) (engine.Command
 		command.Once = &engine.Once[engine.Result]{
 			Key:         answerKey(c.caller, key),
 			Fingerprint: fingerprint(c.method, c.path, match, c.body),
-			Encode:      func(r engine.Result) []byte { return changeReply(r).encode() },
+			Encode:      func(r engine.Result) []byte { return a.changeReply(r).encode() },
 		}
 	}
 	return command, nil
 }
 
 // changeReply is the answer to a change that took effect, or would have, had it not been there already.
-func changeReply(r engine.Result) reply {
+func (a *api) changeReply(r engine.Result) reply {
 	switch {
 	case r.Erased:
 		return reply{status: http.StatusNoContent}
@@ -70,20 +70,20 @@ func changeReply(r engine.Result) reply {
 		answer.stale = r.Stale
 		return answer
 	case r.Created:
-		return flowReply(http.StatusCreated, r.Flow)
+		return a.flowReply(http.StatusCreated, r.Flow)
 	}
-	return flowReply(http.StatusOK, r.Flow)
+	return a.flowReply(http.StatusOK, r.Flow)
 }
 
 // answer is the reply to a command's outcome: what it did, or the stored answer to an earlier request.
-func answer(r engine.Result, err error) (reply, error) {
+func (a *api) answer(r engine.Result, err error) (reply, error) {
 	switch {
 	case err != nil:
 		return reply{}, err
 	case r.Replay != nil:
 		return decodeReply(r.Replay)
 	}
-	return changeReply(r), nil
+	return a.changeReply(r), nil
 }
 
 // commandOf makes a command of a call that names its flow; bad is what was wrong with its action.
@@ -104,7 +104,7 @@ func (a *api) change(ctx context.Context, id string, c call, action flows.Action
 	if err != nil {
 		return reply{}, err
 	}
-	return answer(a.engine.Apply(ctx, command))
+	return a.answer(a.engine.Apply(ctx, command))
 }
 
 // within refuses a JSON value of the body that is over the limit for states.

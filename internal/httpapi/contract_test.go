@@ -98,7 +98,7 @@ func TestHeadersOfTheContract(t *testing.T) {
 		if want := method != http.MethodGet && strings.HasPrefix(path, "/flows/"); has["If-Match"] != want {
 			t.Errorf("If-Match: %t, want %t", has["If-Match"], want)
 		}
-		if want := method == http.MethodPost; has["Idempotency-Key"] != want {
+		if want := method == http.MethodPost && !strings.HasPrefix(path, "/callbacks/"); has["Idempotency-Key"] != want {
 			t.Errorf("Idempotency-Key: %t, want %t", has["Idempotency-Key"], want)
 		}
 	})
@@ -108,7 +108,7 @@ func TestHeadersOfTheContract(t *testing.T) {
 func TestExamplesOfTheContractWork(t *testing.T) {
 	eachStore(t, func(t *testing.T, api *client) {
 		operations(t, func(t *testing.T, method, path string, _ *openapi3.PathItem, o *openapi3.Operation) {
-			if o.RequestBody == nil {
+			if o.RequestBody == nil || slices.Contains(o.Tags, "callbacks") { // those have tests of their own, of every kind of body
 				return
 			}
 			api := api.in(t)

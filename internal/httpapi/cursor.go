@@ -21,6 +21,7 @@ const (
 	cursorUpdatedAsc  cursorList = 'u'
 	cursorUpdatedDesc cursorList = 'U'
 	cursorSteps       cursorList = 's'
+	cursorReceipts    cursorList = 'r'
 	cursorEventsAsc   cursorList = 'e'
 	cursorEventsDesc  cursorList = 'E'
 )

@@ -50,6 +50,14 @@ func (r faultyReader) Events(ctx context.Context, q store.EventQuery) (store.Eve
 	return guarded(ctx, r, func() (store.EventPage, error) { return r.Reader.Events(ctx, q) })
 }
 
+func (r faultyReader) ExternalEvent(ctx context.Context, id uuid.UUID) (*flows.ExternalEvent, error) {
+	return guarded(ctx, r, func() (*flows.ExternalEvent, error) { return r.Reader.ExternalEvent(ctx, id) })
+}
+
+func (r faultyReader) ExternalEvents(ctx context.Context, q store.ExternalEventQuery) (store.ExternalEventPage, error) {
+	return guarded(ctx, r, func() (store.ExternalEventPage, error) { return r.Reader.ExternalEvents(ctx, q) })
+}
+
 func (r faultyReader) Stats(ctx context.Context) (store.Stats, error) {
 	return guarded(ctx, r, func() (store.Stats, error) { return r.Reader.Stats(ctx) })
 }
@@ -62,7 +70,7 @@ func withFaults(s *setup) { s.faults = true }
 
 // readPaths are those of every call that reads the database.
 func readPaths(flow string) []string {
-	return []string{"/flows", flow, flow + "/steps", flow + "/steps/r", flow + "/events", "/events", "/stats"}
+	return []string{"/flows", flow, flow + "/steps", flow + "/steps/r", flow + "/events", "/events", "/external-events", "/stats"}
 }
 
 // TestDatabaseThatIsGone asks everything of a server whose database is closed.

@@ -30,6 +30,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	maxBody  = 1 << 20
 	maxState = 256 << 10
+	horizon  = 366 * 24 * time.Hour
 )
 
 // setup is what a test may change about the server it runs against.
@@ -39,6 +40,8 @@ type setup struct {
 	sqlite  sqlite.Options
 	// faults puts a store between the server and its database that fails on demand: client.faulty.
 	faults bool
+	// withoutKey leaves the database without a key for callback URLs.
+	withoutKey bool
 	// reads, where it is set, is asked before every read, and its error is the read's.
 	reads func(context.Context) error
 }
@@ -85,7 +88,7 @@ func openSQLite(t testing.TB, path string, changes ...func(*setup)) *client {
 }
 
 func newSetup(changes []func(*setup)) setup {
-	s := setup{options: httpapi.Options{MaxBody: maxBody, MaxState: maxState, RequestTimeout: time.Minute}}
+	s := setup{options: httpapi.Options{MaxBody: maxBody, MaxState: maxState, RequestTimeout: time.Minute, TimerHorizon: horizon}}
 	for _, change := range changes {
 		change(&s)
 	}
@@ -126,10 +129,16 @@ func serve(t testing.TB, db store.Store, s setup) *client {
 		}
 	}
 	t.Cleanup(stop)
-	api, err := httpapi.New(changes, reader, s.options)
+	if !s.withoutKey {
+		if err := db.AddCallbackKey(t.Context(), httpapi.NewCallbackKey(time.Now()), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	api, err := httpapi.New(t.Context(), changes, reader, s.options)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(api.Close)
 	server := httptest.NewServer(api)
 	t.Cleanup(server.Close)
 	return &client{

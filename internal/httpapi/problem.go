@@ -24,6 +24,9 @@ const (
 	slugIllegalTransition    slug = "illegal-transition"
 	slugAlreadyExists        slug = "already-exists"
 	slugNotTerminal          slug = "not-terminal"
+	slugNotWaiting           slug = "not-waiting"
+	slugWaitEnded            slug = "wait-ended"
+	slugUnauthenticated      slug = "unauthenticated"
 	slugInvalidRequest       slug = "invalid-request"
 	slugInvalidValue         slug = "invalid-value"
 	slugIdempotencyKeyReused slug = "idempotency-key-reused"
@@ -111,6 +114,8 @@ var sentinels = []struct {
 	{flows.ErrCancelPending, slugCancelPending, "The flow's cancel was requested; it accepts nothing but a cancel.", false},
 	{flows.ErrAlreadyExists, slugAlreadyExists, "This id is taken.", false},
 	{flows.ErrNotTerminal, slugNotTerminal, "Only a flow that has ended can be erased.", false},
+	{flows.ErrWaitEnded, slugWaitEnded, "The wait that this URL was for has ended.", false},
+	{flows.ErrUnverified, slugUnauthenticated, "The body must be signed, and the signature does not match.", false},
 	{flows.ErrStateTooLarge, slugPayloadTooLarge, "The state would be over the limit after this change.", false},
 	{context.DeadlineExceeded, slugUnavailable, "The request took too long.", false},
 	{context.Canceled, slugUnavailable, "The request was given up.", false},
@@ -122,8 +127,8 @@ const retryAfter = 1
 // status is the HTTP status of the problem's slug.
 func (p *problem) status() int { return catalogue[p.slug].status }
 
-// wire is the problem as JSON. The types of extension fields follow api/openapi.yaml.
-func (p *problem) wire(instance string) []byte {
+// wire is the problem as JSON; urls makes the URLs of a flow's callbacks. The types of extension fields follow api/openapi.yaml.
+func (p *problem) wire(instance string, urls func(*flows.Flow) func(int) string) []byte {
 	entry := catalogue[p.slug]
 	out := wireProblem{
 		Type: "/problems/" + string(p.slug), Title: entry.title, Status: entry.status, Detail: p.detail, Instance: instance,
@@ -134,7 +139,7 @@ func (p *problem) wire(instance string) []byte {
 	}
 	if p.conflict != nil {
 		out.Expected, out.Actual = &p.conflict.Expected, &p.conflict.Flow.Revision
-		out.Flow = appendFlow(nil, p.conflict.Flow, true)
+		out.Flow = appendFlow(nil, p.conflict.Flow, true, urls(p.conflict.Flow))
 	}
 	return marshal(out)
 }
@@ -168,6 +173,8 @@ func (a *api) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case p.conflict != nil:
 		header.Set("ETag", etag(p.conflict.Flow))
+	case p.slug == slugUnauthenticated:
+		header.Set("WWW-Authenticate", "Signature")
 	case p.allow != "":
 		header.Set("Allow", p.allow)
 	}
@@ -177,5 +184,5 @@ func (a *api) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 	if p.status() == http.StatusServiceUnavailable {
 		header.Set("Retry-After", strconv.Itoa(retryAfter))
 	}
-	reply{status: p.status(), contentType: "application/problem+json", body: p.wire(id)}.write(w)
+	reply{status: p.status(), contentType: "application/problem+json", body: p.wire(id, a.waitURL)}.write(w)
 }

@@ -43,7 +43,7 @@ func (a *api) GetFlow(ctx context.Context, r oas.GetFlowRequestObject) (oas.GetF
 	if known {
 		return reply{status: http.StatusNotModified, etag: etag(f)}, nil
 	}
-	return flowReply(http.StatusOK, f), nil
+	return a.flowReply(http.StatusOK, f), nil
 }
 
 func (a *api) ListFlows(ctx context.Context, r oas.ListFlowsRequestObject) (oas.ListFlowsResponseObject, error) {
@@ -56,7 +56,7 @@ func (a *api) ListFlows(ctx context.Context, r oas.ListFlowsRequestObject) (oas.
 		return nil, err
 	}
 	return page(found.Items, encodeFlowPosition(q.Order, found.Next), func(out []byte, f *flows.Flow) []byte {
-		return appendFlow(out, f, !q.WithoutState)
+		return appendFlow(out, f, !q.WithoutState, a.waitURL(f))
 	}), nil
 }
 
@@ -186,7 +186,7 @@ func (a *api) GetStats(ctx context.Context, _ oas.GetStatsRequestObject) (oas.Ge
 		controllers[i] = wireController(c)
 	}
 	w.raw("by_controller", marshal(controllers))
-	w.raw("next_timer", []byte("null"))
+	w.optionalTime("next_timer", stats.NextTimer)
 	w.raw("oldest_waiting", oldestWaiting(stats.OldestWaiting))
 	return jsonReply(http.StatusOK, append(w.out, '}')), nil
 }
@@ -222,6 +222,9 @@ func (a *api) GetReadyz(ctx context.Context, _ oas.GetReadyzRequestObject) (oas.
 	}
 	if version < a.options.SchemaVersion {
 		return nil, newProblem(slugUnavailable, fmt.Sprintf("The database's schema is at version %d; this server needs %d.", version, a.options.SchemaVersion))
+	}
+	if a.keys.newest() == "" {
+		return nil, newProblem(slugUnavailable, "There is no key for callback URLs yet.")
 	}
 	return jsonReply(http.StatusOK, []byte(`{"status":"ok"}`)), nil
 }

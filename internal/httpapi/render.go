@@ -73,8 +73,8 @@ func appendString(out []byte, s string) []byte {
 	return out
 }
 
-// appendFlow appends a flow as JSON; a summary leaves its state out.
-func appendFlow(out []byte, f *flows.Flow, withState bool) []byte {
+// appendFlow appends a flow as JSON; a summary leaves its state out. url makes the URLs of its callbacks, nil none.
+func appendFlow(out []byte, f *flows.Flow, withState bool, url func(int) string) []byte {
 	w := jsonWriter{append(out, '{')}
 	w.text("id", f.ID.String())
 	w.text("mode", string(f.Mode))
@@ -86,7 +86,7 @@ func appendFlow(out []byte, f *flows.Flow, withState bool) []byte {
 	if withState {
 		w.raw("state", f.State)
 	}
-	w.raw("wait", flows.EncodeWait(f.Wait))
+	w.raw("wait", flows.EncodeWait(f.Wait, url))
 	w.raw("resumed_by", flows.EncodeResumedBy(f.ResumedBy))
 	w.text("status", string(f.Status))
 	w.raw("cancel_requested", strconv.AppendBool(nil, f.CancelRequested))

@@ -27,8 +27,8 @@ func jsonReply(status int, body []byte) reply {
 }
 
 // flowReply answers with a whole flow and its revision.
-func flowReply(status int, f *flows.Flow) reply {
-	r := jsonReply(status, appendFlow(nil, f, true))
+func (a *api) flowReply(status int, f *flows.Flow) reply {
+	r := jsonReply(status, appendFlow(nil, f, true, a.waitURL(f)))
 	r.etag = etag(f)
 	if status == http.StatusCreated {
 		r.location = "/flows/" + f.ID.String()
@@ -87,24 +87,28 @@ func decodeReply(stored []byte) (reply, error) {
 
 func (r reply) visit(w http.ResponseWriter) error { r.write(w); return nil }
 
-func (r reply) VisitCreateFlowResponse(w http.ResponseWriter) error        { return r.visit(w) }
-func (r reply) VisitListFlowsResponse(w http.ResponseWriter) error         { return r.visit(w) }
-func (r reply) VisitGetFlowResponse(w http.ResponseWriter) error           { return r.visit(w) }
-func (r reply) VisitDeleteFlowResponse(w http.ResponseWriter) error        { return r.visit(w) }
-func (r reply) VisitStartFlowResponse(w http.ResponseWriter) error         { return r.visit(w) }
-func (r reply) VisitSetFlowWaitingResponse(w http.ResponseWriter) error    { return r.visit(w) }
-func (r reply) VisitResumeFlowResponse(w http.ResponseWriter) error        { return r.visit(w) }
-func (r reply) VisitFinishFlowResponse(w http.ResponseWriter) error        { return r.visit(w) }
-func (r reply) VisitFailFlowResponse(w http.ResponseWriter) error          { return r.visit(w) }
-func (r reply) VisitRequestCancelFlowResponse(w http.ResponseWriter) error { return r.visit(w) }
-func (r reply) VisitCancelFlowResponse(w http.ResponseWriter) error        { return r.visit(w) }
-func (r reply) VisitUpdateFlowStateResponse(w http.ResponseWriter) error   { return r.visit(w) }
-func (r reply) VisitListStepsResponse(w http.ResponseWriter) error         { return r.visit(w) }
-func (r reply) VisitGetStepResponse(w http.ResponseWriter) error           { return r.visit(w) }
-func (r reply) VisitObserveStepResponse(w http.ResponseWriter) error       { return r.visit(w) }
-func (r reply) VisitListFlowEventsResponse(w http.ResponseWriter) error    { return r.visit(w) }
-func (r reply) VisitListEventsResponse(w http.ResponseWriter) error        { return r.visit(w) }
-func (r reply) VisitRunBatchResponse(w http.ResponseWriter) error          { return r.visit(w) }
-func (r reply) VisitGetStatsResponse(w http.ResponseWriter) error          { return r.visit(w) }
-func (r reply) VisitGetLivezResponse(w http.ResponseWriter) error          { return r.visit(w) }
-func (r reply) VisitGetReadyzResponse(w http.ResponseWriter) error         { return r.visit(w) }
+func (r reply) VisitCreateFlowResponse(w http.ResponseWriter) error           { return r.visit(w) }
+func (r reply) VisitListFlowsResponse(w http.ResponseWriter) error            { return r.visit(w) }
+func (r reply) VisitGetFlowResponse(w http.ResponseWriter) error              { return r.visit(w) }
+func (r reply) VisitDeleteFlowResponse(w http.ResponseWriter) error           { return r.visit(w) }
+func (r reply) VisitStartFlowResponse(w http.ResponseWriter) error            { return r.visit(w) }
+func (r reply) VisitSetFlowWaitingResponse(w http.ResponseWriter) error       { return r.visit(w) }
+func (r reply) VisitResumeFlowResponse(w http.ResponseWriter) error           { return r.visit(w) }
+func (r reply) VisitFinishFlowResponse(w http.ResponseWriter) error           { return r.visit(w) }
+func (r reply) VisitFailFlowResponse(w http.ResponseWriter) error             { return r.visit(w) }
+func (r reply) VisitRequestCancelFlowResponse(w http.ResponseWriter) error    { return r.visit(w) }
+func (r reply) VisitCancelFlowResponse(w http.ResponseWriter) error           { return r.visit(w) }
+func (r reply) VisitUpdateFlowStateResponse(w http.ResponseWriter) error      { return r.visit(w) }
+func (r reply) VisitListStepsResponse(w http.ResponseWriter) error            { return r.visit(w) }
+func (r reply) VisitGetStepResponse(w http.ResponseWriter) error              { return r.visit(w) }
+func (r reply) VisitObserveStepResponse(w http.ResponseWriter) error          { return r.visit(w) }
+func (r reply) VisitListFlowEventsResponse(w http.ResponseWriter) error       { return r.visit(w) }
+func (r reply) VisitListEventsResponse(w http.ResponseWriter) error           { return r.visit(w) }
+func (r reply) VisitRunBatchResponse(w http.ResponseWriter) error             { return r.visit(w) }
+func (r reply) VisitExplainFlowWaitResponse(w http.ResponseWriter) error      { return r.visit(w) }
+func (r reply) VisitPublishExternalEventResponse(w http.ResponseWriter) error { return r.visit(w) }
+func (r reply) VisitGetExternalEventResponse(w http.ResponseWriter) error     { return r.visit(w) }
+func (r reply) VisitListExternalEventsResponse(w http.ResponseWriter) error   { return r.visit(w) }
+func (r reply) VisitGetStatsResponse(w http.ResponseWriter) error             { return r.visit(w) }
+func (r reply) VisitGetLivezResponse(w http.ResponseWriter) error             { return r.visit(w) }
+func (r reply) VisitGetReadyzResponse(w http.ResponseWriter) error            { return r.visit(w) }

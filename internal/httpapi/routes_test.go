@@ -51,7 +51,7 @@ func TestRoutesThatDoNotExist(t *testing.T) {
 	flow := api.created("")
 	for _, path := range []string{
 		"/flow", "/flows/", "/Flows", "//flows", flow + "/", flow + "/finish/", flow + "/stop", flow + "/steps/", flow + "/steps/a/b",
-		flow + "/../x", "/v1/flows", "/problems/unknown", "/problems/", "/favicon.ico", "/docs2", "/batch/", "/%66lows/x/y", "/external-events", "/metrics",
+		flow + "/../x", "/v1/flows", "/problems/unknown", "/problems/", "/favicon.ico", "/docs2", "/batch/", "/%66lows/x/y", "/external-events/", "/callbacks", "/callbacks/", "/callbacks/a/b", "/metrics",
 	} {
 		for _, method := range []string{"GET", "POST", "DELETE"} {
 			if strings.HasPrefix(path, "/problems") && method != "GET" {

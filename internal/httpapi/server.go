@@ -1,10 +1,12 @@
 package httpapi
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,13 +33,21 @@ type Options struct {
 	CORSOrigins []string
 	// SchemaVersion is the least version of the database's schema that this program can serve.
 	SchemaVersion int64
-	Logger        *slog.Logger
+	// PublicURL is where the outside reaches this server, without a slash at the end: the base of callback URLs.
+	PublicURL string
+	// TimerHorizon is how far ahead a wait may end.
+	TimerHorizon time.Duration
+	// SecretKey, 32 bytes, seals the secrets of verified callbacks; nil keeps them as they are.
+	SecretKey []byte
+	Logger    *slog.Logger
 }
 
 // Server answers the API.
 type Server struct {
 	http.Handler
-	api *api
+	api  *api
+	stop context.CancelFunc
+	work sync.WaitGroup
 }
 
 // api holds what the handlers share.
@@ -46,13 +56,16 @@ type api struct {
 	reader     store.Reader
 	options    Options
 	operations operations
+	keys       *keyring
+	secrets    sealer
 	router     chi.Router
 	stopping   atomic.Bool
 	log        *slog.Logger
 }
 
-// New builds the server over an engine for changes and a store for reads.
-func New(e *engine.Engine, reader store.Reader, o Options) (*Server, error) {
+// New builds the server over an engine for changes and a store for reads. It owns one goroutine that keeps the callback keys
+// fresh, until Close; where there is none yet, the server is not ready and callbacks cannot be waited for.
+func New(ctx context.Context, e *engine.Engine, reader store.Reader, o Options) (*Server, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -60,7 +73,13 @@ func New(e *engine.Engine, reader store.Reader, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &api{engine: e, reader: reader, options: o, operations: operations, log: o.Logger}
+	a := &api{engine: e, reader: reader, options: o, operations: operations, log: o.Logger, keys: &keyring{reader: reader, log: o.Logger}}
+	if a.secrets, err = newSealer(o.SecretKey); err != nil {
+		return nil, err
+	}
+	if err := a.keys.load(ctx); err != nil {
+		a.log.WarnContext(ctx, "the callback keys cannot be read yet", "error", err)
+	}
 	protect, err := a.crossOrigin()
 	if err != nil {
 		return nil, err
@@ -80,7 +99,17 @@ func New(e *engine.Engine, reader store.Reader, o Options) (*Server, error) {
 		RequestErrorHandlerFunc: badRequest, ResponseErrorHandlerFunc: a.writeProblem,
 	})
 	oas.HandlerWithOptions(strict, oas.ChiServerOptions{BaseRouter: r.With(a.check), ErrorHandlerFunc: badRequest})
-	return &Server{Handler: r, api: a}, nil
+	a.routeCallbacks(r)
+	refreshing, stop := context.WithCancel(context.Background())
+	server := &Server{Handler: r, api: a, stop: stop}
+	server.work.Go(func() { a.keys.refreshAll(refreshing) })
+	return server, nil
+}
+
+// Close ends the server's own goroutine. Requests are the caller's to end.
+func (s *Server) Close() {
+	s.stop()
+	s.work.Wait()
 }
 
 // StopAccepting makes /readyz fail from now on, so that no new requests are sent here.
@@ -95,6 +124,8 @@ func (a *api) crossOrigin() (func(http.Handler) http.Handler, error) {
 			return nil, fmt.Errorf("origin %q: %w", origin, err)
 		}
 	}
+	// A form on a callback's page, which has no referrer, is sent with Origin: null over plain HTTP.
+	protection.AddInsecureBypassPattern("POST /callbacks/")
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.writeProblem(w, r, newProblem(slugForbidden, "The request was sent by a page of an origin this server does not know."))
 	}))

@@ -23,7 +23,7 @@ import (
 // problems are the slugs of the contract that this server has, each with its one status.
 var problems = map[string]int{
 	"not-found": 404, "revision-conflict": 409, "already-terminal": 409, "cancel-pending": 409, "illegal-transition": 409,
-	"already-exists": 409, "not-terminal": 409, "invalid-request": 400, "invalid-value": 422,
+	"already-exists": 409, "not-terminal": 409, "not-waiting": 409, "wait-ended": 410, "unauthenticated": 401, "invalid-request": 400, "invalid-value": 422,
 	"idempotency-key-reused": 422, "precondition-required": 428, "payload-too-large": 413,
 	"unsupported-media-type": 415, "method-not-allowed": 405, "forbidden": 403, "overloaded": 503, "unavailable": 503,
 	"internal": 500,
@@ -69,11 +69,15 @@ func (a answer) checkContract() {
 		fail("X-Request-Id or X-Content-Type-Options is missing")
 	}
 	isProblem := a.header.Get("Content-Type") == "application/problem+json"
-	if isProblem != (a.status >= 400) {
+	ended := a.status == http.StatusGone && strings.HasPrefix(a.header.Get("Content-Type"), "text/html") // a callback's page
+	if isProblem != (a.status >= 400) && !ended {
 		fail("Content-Type is %q", a.header.Get("Content-Type"))
 	}
 	if (a.header.Get("Retry-After") != "") != (a.status == http.StatusServiceUnavailable) {
 		fail("Retry-After is %q", a.header.Get("Retry-After"))
+	}
+	if (a.header.Get("WWW-Authenticate") != "") != (a.status == http.StatusUnauthorized) {
+		fail("WWW-Authenticate is %q", a.header.Get("WWW-Authenticate"))
 	}
 	if (a.header.Get("Allow") != "") != (a.status == http.StatusMethodNotAllowed) {
 		fail("Allow is %q", a.header.Get("Allow"))
@@ -125,6 +129,11 @@ func (a answer) checkProblem() error {
 // validate checks the answer against its operation.
 func (a answer) validate(route *routers.Route) error {
 	body := a.body
+	media, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
+	isPage := media == "text/html" // the validator has no reader for one
+	if answers := route.Operation.Responses; isPage && (answers.Status(a.status) == nil || answers.Status(a.status).Value.Content[media] == nil) {
+		return errors.New("a page where the contract has none")
+	}
 	if strings.Contains(a.header.Get("Content-Type"), "json") {
 		value, err := plainNumbers(body)
 		if err != nil {
@@ -141,7 +150,7 @@ func (a answer) validate(route *routers.Route) error {
 		Status:                 a.status,
 		Header:                 a.header,
 		Body:                   io.NopCloser(bytes.NewReader([]byte(body))),
-		Options:                &openapi3filter.Options{IncludeResponseStatus: true, SchemaValidationOptions: formats},
+		Options:                &openapi3filter.Options{IncludeResponseStatus: true, ExcludeResponseBody: isPage, SchemaValidationOptions: formats},
 	})
 }
 

@@ -35,6 +35,15 @@ func EventsStatement(q store.EventQuery) (sql string, args []any, examined int) 
 	return s.text.String(), s.args, examined
 }
 
+// ExternalEventsStatement is the statement of a page of receipts, and how many it examines.
+func ExternalEventsStatement(q store.ExternalEventQuery) (sql string, args []any, examined int) {
+	s, examined := externalEventsStatement(&q)
+	return s.text.String(), s.args, examined
+}
+
+// PairLocks are the advisory locks of a change, in the order in which they are taken.
+func PairLocks(need store.Need) []int64 { return pairLocks(need) }
+
 // Settings are what every session has.
 func Settings() map[string]string { return sessionSettings() }
 
@@ -42,7 +51,11 @@ func Settings() map[string]string { return sessionSettings() }
 var Fixed = map[string]string{
 	"load flows": loadFlows, "load steps": loadSteps, "load answers": loadAnswers, "select step": selectStep,
 	"oldest waiting": oldestWaiting, "sweep": sweepAnswers, "erase events": eraseEvents, "erase steps": eraseSteps,
-	"erase labels": eraseLabels, "erase flows": eraseFlows,
+	"erase labels": eraseLabels, "erase flows": eraseFlows, "load due": loadDue, "next due": nextDue,
+	"load waiting": loadFlowsAndWaiting, "load more": loadMore, "load buffered": loadBuffered,
+	"load external events": loadExternalEvents, "select receipt": selectReceipt, "delivering": delivering,
+	"sweep external events": sweepExternalEvents, "lock ended": lockEnded, "count ended": countEnded,
+	"erase awaited": eraseAwaited,
 }
 
 // WriteStatements are the statements that write w, with their arguments.

@@ -17,7 +17,7 @@ const (
 	begin = `begin isolation level read committed read write`
 
 	// In the order of the array, which is sorted.
-	lockAnswers = `select pg_advisory_xact_lock(lock) from unnest($1::bigint[]) as lock`
+	lockHashes = `select pg_advisory_xact_lock(lock) from unnest($1::bigint[]) as lock`
 
 	loadAnswers = `select key, fingerprint, response, created_at from answers where key = any($1::bytea[])`
 
@@ -28,12 +28,18 @@ const (
 	loadSteps = `select ` + stepColumns + ` from steps s
 		where (s.flow_id, s.run_id) in (select flow_id, run_id from unnest($1::uuid[], $2::text[]) as u(flow_id, run_id))`
 
+	// The clock is asked once, before the walk: asked for each row it could not be the walk's end, and the walk would go
+	// on through what is not due.
+	loadDue = `
+select ` + flowColumns + ` from flows f
+where f.due_since = f.waiting_since and f.due_at <= (select clock_timestamp())
+order by f.due_at, f.id limit $1 for update skip locked`
+
 	loadClock = `select clock_timestamp(), pg_current_xact_id()::text`
 )
 
 // Load implements store.Tx in one round trip.
 func (t *tx) Load(need store.Need) (store.Snapshot, error) {
-	t.begun = true
 	snapshot := store.Snapshot{
 		Flows:   make(map[uuid.UUID]*flows.Flow),
 		Steps:   make(map[store.StepKey]*flows.Step),
@@ -42,27 +48,63 @@ func (t *tx) Load(need store.Need) (store.Snapshot, error) {
 	var batch pgx.Batch
 	batch.Queue(begin)
 	if len(need.Answers) > 0 {
-		batch.Queue(lockAnswers, answerLocks(need.Answers))
+		batch.Queue(lockHashes, answerLocks(need.Answers))
 		queueLoadAnswers(&batch, need.Answers, snapshot.Answers)
 	}
-	if len(need.Flows) > 0 {
-		batch.Queue(loadFlows, distinct(need.Flows)).Query(each(scanFlow, func(f *flows.Flow) {
-			snapshot.Flows[f.ID] = f
-		}))
+	if len(need.Await)+len(need.Match) > 0 {
+		batch.Queue(lockHashes, pairLocks(need))
+		queueLoadPairs(&batch, need, &snapshot)
+	}
+	keep := each(scanFlow, func(f *flows.Flow) { snapshot.Flows[f.ID] = f })
+	switch {
+	case len(need.Match) > 0:
+		topics, correlations := pairColumns(need.Match)
+		batch.Queue(loadFlowsAndWaiting, distinct(need.Flows), topics, correlations, store.MatchLimit).Query(keep)
+	case len(need.Flows) > 0:
+		batch.Queue(loadFlows, distinct(need.Flows)).Query(keep)
 	}
 	if len(need.Steps) > 0 {
-		ids := column(need.Steps, func(k store.StepKey) [16]byte { return k.FlowID })
-		runs := column(need.Steps, func(k store.StepKey) string { return k.RunID })
-		batch.Queue(loadSteps, ids, runs).Query(each(scanStep, func(s *flows.Step) {
-			snapshot.Steps[store.StepKey{FlowID: s.FlowID, RunID: s.RunID}] = s
-		}))
+		queueLoadSteps(&batch, need.Steps, snapshot.Steps)
 	}
+	if len(need.Events) > 0 {
+		queueLoadExternalEvents(&batch, need.Events, &snapshot)
+	}
+	if err := t.start(&batch, &snapshot); err != nil {
+		return store.Snapshot{}, err
+	}
+	matchWaiting(need.Match, &snapshot)
+	return snapshot, nil
+}
+
+// LoadDue implements store.Tx in one round trip.
+func (t *tx) LoadDue(limit int) (store.Snapshot, error) {
+	snapshot := store.Snapshot{Flows: make(map[uuid.UUID]*flows.Flow)}
+	var batch pgx.Batch
+	batch.Queue(begin)
+	batch.Queue(loadDue, limit).Query(each(scanFlow, func(f *flows.Flow) { snapshot.Flows[f.ID] = f }))
+	if err := t.start(&batch, &snapshot); err != nil {
+		return store.Snapshot{}, err
+	}
+	return snapshot, nil
+}
+
+// start sends a batch that begins the transaction, and reads the clock when it has every lock.
+func (t *tx) start(batch *pgx.Batch, snapshot *store.Snapshot) error {
+	t.begun = true
 	batch.Queue(loadClock).QueryRow(func(row pgx.Row) error { return row.Scan(&snapshot.Now, &t.xid) })
-	if t.err = t.conn.SendBatch(t.ctx, &batch).Close(); t.err != nil {
-		return store.Snapshot{}, t.err
+	if t.err = t.conn.SendBatch(t.ctx, batch).Close(); t.err != nil {
+		return t.err
 	}
 	snapshot.Now = snapshot.Now.UTC()
-	return snapshot, nil
+	return nil
+}
+
+func queueLoadSteps(batch *pgx.Batch, keys []store.StepKey, found map[store.StepKey]*flows.Step) {
+	ids := column(keys, func(k store.StepKey) [16]byte { return k.FlowID })
+	runs := column(keys, func(k store.StepKey) string { return k.RunID })
+	batch.Queue(loadSteps, ids, runs).Query(each(scanStep, func(s *flows.Step) {
+		found[store.StepKey{FlowID: s.FlowID, RunID: s.RunID}] = s
+	}))
 }
 
 func queueLoadAnswers(batch *pgx.Batch, keys []store.AnswerKey, found map[store.AnswerKey]*store.Answer) {

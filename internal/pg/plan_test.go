@@ -297,7 +297,9 @@ func TestPlansOfWrites(t *testing.T) {
 	must(t, err)
 	var w store.Writes
 	for _, f := range page.Items {
-		w.Updated = append(w.Updated, store.FlowUpdate{Flow: f, State: true, Labels: true})
+		f.Wait = waitFor(f, flows.Pair{Topic: "t", CorrelationID: f.ID.String()})
+		w.Updated = append(w.Updated, store.FlowUpdate{Flow: f, State: true, Labels: true, Wait: true})
+		w.ExternalEvents = append(w.ExternalEvents, newExternalEvent(f.Wait.Pairs()[0]))
 		w.Events = append(w.Events, eventOf(f, "writer"))
 		w.Steps = append(w.Steps, &flows.Step{ID: uuid.New(), FlowID: f.ID, RunID: "run", Runtime: flows.Managed, Task: "t",
 			Status: flows.StepFailed, Result: json.RawMessage("null")})
@@ -320,7 +322,7 @@ func TestPlansOfWrites(t *testing.T) {
 	exec(t, conn, "rollback")
 }
 
-// An ordinary change of a flow touches no index. It has a server of its own: a transaction that stays open, even in
+// An ordinary change of a flow touches no index, nor does one of a flow that waits. It has a server of its own: a transaction that stays open, even in
 // another database, can keep dead rows from being cleared off their pages.
 func TestUpdatesAreHOT(t *testing.T) {
 	t.Parallel()
@@ -331,8 +333,8 @@ func TestUpdatesAreHOT(t *testing.T) {
 	must(t, pg.Migrate(t.Context(), url, 0))
 	s := openWith(t, url, pg.Options{Writers: 1})
 	var list []*flows.Flow
-	for range 50 {
-		list = append(list, newFlow())
+	for range 25 {
+		list = append(list, newFlow(), timed(time.Hour))
 	}
 	must(t, create(t.Context(), s, list...))
 	for n := range 500 {

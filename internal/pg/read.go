@@ -129,6 +129,7 @@ func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
 		batch.Queue(countByController, store.MaxControllers).Query(each(pgx.RowToStructByPos[store.ControllerCount],
 			func(c store.ControllerCount) { stats.ByController = append(stats.ByController, c) }))
 		batch.Queue(oldestWaiting).Query(each(scanWaiting, func(w *store.WaitingFlow) { stats.OldestWaiting = w }))
+		batch.Queue(nextDue).Query(each(pgx.RowToStructByPos[dueTime], func(d dueTime) { stats.NextTimer = inUTC(&d.At) }))
 		snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 		return pgx.BeginTxFunc(ctx, conn, snapshot, func(tx pgx.Tx) error { return tx.SendBatch(ctx, &batch).Close() })
 	})

@@ -7,6 +7,7 @@ import (
 
 	"taskflow/internal/flows"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -24,6 +25,10 @@ const (
 		s.observed_at, s.created_at, s.updated_at`
 
 	eventColumns = `e.seq, e.flow_id, e.revision, e.kind, e.payload, e.actor, e.at`
+
+	// externalColumns has the outcome as it was written.
+	externalColumns = `x.id, x.topic, x.correlation_id, x.flow_id, x.payload, x.actor, x.at, x.expires_at, x.outcome,
+		x.flows, x.flow_count`
 )
 
 // scanFlow reads the columns flowColumns.
@@ -44,7 +49,7 @@ func scanFlowAfter(row pgx.CollectableRow, before ...any) (*flows.Flow, error) {
 	}
 	f.CreatedAt, f.UpdatedAt, f.EndedAt = f.CreatedAt.UTC(), f.UpdatedAt.UTC(), inUTC(f.EndedAt)
 	if wait != nil {
-		if f.Wait, err = flows.DecodeWait(wait); err != nil {
+		if f.Wait, err = flows.LoadWait(wait); err != nil {
 			return nil, fmt.Errorf("flow %s: %w", f.ID, err)
 		}
 	}
@@ -91,4 +96,44 @@ func inUTC(t *time.Time) *time.Time {
 	}
 	utc := t.UTC()
 	return &utc
+}
+
+// resumedFlow is the stored form of flows.ResumedFlow.
+type resumedFlow struct {
+	ID       uuid.UUID `json:"id"`
+	Revision int64     `json:"revision"`
+}
+
+func encodeResumed(list []flows.ResumedFlow) []byte {
+	text, err := json.Marshal(column(list, func(r flows.ResumedFlow) resumedFlow { return resumedFlow{r.FlowID, r.Revision} }))
+	if err != nil {
+		panic(fmt.Sprintf("pg: encoding ids and numbers: %v", err)) // cannot be
+	}
+	return text
+}
+
+// scanExternalEvent reads the columns externalColumns.
+func scanExternalEvent(row pgx.CollectableRow) (*flows.ExternalEvent, error) {
+	return scanExternalEventAfter(row)
+}
+
+// scanExternalEventAfter reads the columns externalColumns that come after others.
+func scanExternalEventAfter(row pgx.CollectableRow, before ...any) (*flows.ExternalEvent, error) {
+	var e flows.ExternalEvent
+	var flowID *[16]byte
+	var text []byte
+	err := row.Scan(append(before, (*[16]byte)(&e.ID), &e.Pair.Topic, &e.Pair.CorrelationID, &flowID,
+		(*[]byte)(&e.Payload), &e.Actor, &e.At, &e.ExpiresAt, (*string)(&e.Outcome), &text, &e.FlowCount)...)
+	if err != nil {
+		return nil, fmt.Errorf("reading an external event: %w", err)
+	}
+	e.FlowID, e.At, e.ExpiresAt = (*uuid.UUID)(flowID), e.At.UTC(), e.ExpiresAt.UTC()
+	var resumed []resumedFlow
+	if err := json.Unmarshal(text, &resumed); err != nil {
+		return nil, fmt.Errorf("external event %s: decoding its flows: %w", e.ID, err)
+	}
+	for _, r := range resumed {
+		e.Flows = append(e.Flows, flows.ResumedFlow{FlowID: r.ID, Revision: r.Revision})
+	}
+	return &e, nil
 }

@@ -28,6 +28,12 @@ select exists(select from answers where key = $2 and xmin = $1::text::xid8::xid)
 select exists(select from events where flow_id = $2 and revision = $3 and at = $4 and xmin = $1::text::xid8::xid),
     exists(select from flows where id = $2 and created_at = $5)`
 
+	// A receipt is written again when its fate changes, so one that does not bear the id tells nothing; none at all does:
+	// receipts stay for days.
+	witnessExternalEvent = `
+select exists(select from external_events where id = $2 and xmin = $1::text::xid8::xid),
+    not exists(select from external_events where id = $2)`
+
 	// raiseNothing is a commit of its own: when it has been confirmed, so has everything before it, by a synchronous
 	// standby too. A commit that was cut off while it waited for that standby counts as committed without it.
 	raiseNothing = `update feed set seq = seq`
@@ -134,11 +140,14 @@ func verify(ctx context.Context, conn *pgx.Conn, t *tx) (outcome, error) {
 }
 
 // witness chooses a row that t has written, the one whose absence says most: an answer, an event of a flow that was
-// there before, any event. "" where there is none.
+// there before, any event, an external event. "" where there is none.
 func witness(t *tx) (sql string, args []any) {
 	w := &t.writes
 	if len(w.Answers) > 0 {
 		return witnessAnswer, []any{t.xid, w.Answers[0].Key[:]}
+	}
+	if len(w.Events) == 0 && len(w.ExternalEvents) > 0 {
+		return witnessExternalEvent, []any{t.xid, [16]byte(w.ExternalEvents[0].ID)}
 	}
 	if len(w.Events) == 0 {
 		return "", nil

@@ -166,6 +166,11 @@ func TestOutcome(t *testing.T) {
 	xid := query[string](t, conn, "select xmin::text from flows where id = $1", mine.ID.String())
 	other := query[string](t, conn, "select xmin::text from flows where id = $1", there.ID.String())
 	aborted := aborts(t, conn)
+	receipt := newExternalEvent(flows.Pair{Topic: "t", CorrelationID: "c"})
+	save(t, s, store.Writes{ExternalEvents: []*flows.ExternalEvent{receipt}})
+	published := query[string](t, conn, "select xmin::text from external_events where id = $1", receipt.ID.String())
+	event := store.Writes{ExternalEvents: []*flows.ExternalEvent{receipt}}
+	noEvent := store.Writes{ExternalEvents: []*flows.ExternalEvent{newExternalEvent(receipt.Pair)}}
 	gone := newFlow()
 	answer := store.Answer{Key: store.AnswerKey{1}, CreatedAt: time.Now()}
 	own := store.Writes{Created: []*flows.Flow{mine}, Events: []flows.Event{eventOf(mine, "creator")}}
@@ -181,6 +186,9 @@ func TestOutcome(t *testing.T) {
 		{"another's id, the answer not there", other, store.Writes{Answers: []store.Answer{answer}}, "lost"},
 		{"another's id, a flow that may have been erased since", other,
 			store.Writes{Created: []*flows.Flow{gone}, Events: []flows.Event{eventOf(gone, "creator")}}, "unclear"},
+		{"an external event", published, event, "committed"},
+		{"another's id, the external event may have been written again", other, event, "unclear"},
+		{"another's id, no such external event", other, noEvent, "lost"},
 		{"nothing to tell by", xid, store.Writes{Erased: nil}, "unclear"},
 		{"forgotten", "3", own, "unclear"},
 	} {

@@ -4,6 +4,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"taskflow/internal/store"
 
@@ -52,21 +53,30 @@ type place struct {
 // after is the place within what has the given values in the index's leading columns.
 func (p place) after(leading ...any) []any { return append(leading, p.at, [16]byte(p.id)) }
 
+// always is the range of all times.
+func always() (low, high place) {
+	return place{pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}, uuid.Nil},
+		place{pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}, uuid.Max}
+}
+
+func placeAt(at time.Time, id uuid.UUID) place {
+	return place{pgtype.Timestamptz{Time: at, Valid: true}, id}
+}
+
 // span is the range of creation that a page is read from: the query's bounds and what the pages before have left.
 func span(q *store.FlowQuery) (low, high place) {
-	low = place{pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}, uuid.Nil}
-	high = place{pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}, uuid.Max}
+	low, high = always()
 	if q.CreatedAfter != nil {
-		low = place{pgtype.Timestamptz{Time: *q.CreatedAfter, Valid: true}, uuid.Max}
+		low = placeAt(*q.CreatedAfter, uuid.Max)
 	}
 	if q.CreatedBefore != nil {
-		high = place{pgtype.Timestamptz{Time: *q.CreatedBefore, Valid: true}, uuid.Nil}
+		high = placeAt(*q.CreatedBefore, uuid.Nil)
 	}
 	if q.From == nil {
 		return low, high
 	}
 	// A page before lay within the bounds, so where it ended is the narrower one.
-	from := place{pgtype.Timestamptz{Time: q.From.Time, Valid: true}, q.From.ID}
+	from := placeAt(q.From.Time, q.From.ID)
 	if desc(q) {
 		return low, from
 	}

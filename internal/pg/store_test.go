@@ -186,6 +186,15 @@ func TestOpenWithoutDatabase(t *testing.T) {
 	if _, err := s.SweepAnswers(t.Context(), time.Now(), 1); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("SweepAnswers: %v", err)
 	}
+	if _, err := s.Prune(t.Context(), time.Now(), 1); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("Prune: %v", err)
+	}
+	if _, _, _, err := s.NextDue(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("NextDue: %v", err)
+	}
+	if err := s.AddCallbackKey(t.Context(), store.CallbackKey{}, true); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("AddCallbackKey: %v", err)
+	}
 }
 
 func TestOpenBadURL(t *testing.T) {
@@ -352,24 +361,40 @@ func TestRoundTrips(t *testing.T) {
 	p, through := newProxy(t, pgtest.Database(t))
 	s := openWith(t, through, pg.Options{Writers: 1})
 	batch := func(key byte) {
-		f := newFlow()
+		f, pair := newFlow(), flows.Pair{Topic: "t", CorrelationID: fmt.Sprint(key)}
+		f.Wait = waitFor(f, pair)
 		step := &flows.Step{ID: uuid.New(), FlowID: f.ID, RunID: "r", Runtime: flows.Managed, Task: "t",
 			Status: flows.StepRunning, Result: json.RawMessage("null")}
 		answer := store.Answer{Key: store.AnswerKey{key}, Response: []byte("ok"), CreatedAt: f.CreatedAt}
+		event := newExternalEvent(pair)
 		must(t, s.Update(t.Context(), func(tx store.Tx) error {
 			_, err := tx.Load(store.Need{Flows: []uuid.UUID{f.ID}, Answers: []store.AnswerKey{answer.Key},
-				Steps: []store.StepKey{{FlowID: f.ID, RunID: "r"}}})
+				Steps: []store.StepKey{{FlowID: f.ID, RunID: "r"}}, Await: []flows.Pair{pair}, Match: []flows.Pair{pair},
+				Events: []uuid.UUID{event.ID}})
 			if err != nil {
 				return err
 			}
 			return tx.Save(store.Writes{Created: []*flows.Flow{f}, Steps: []*flows.Step{step},
-				Answers: []store.Answer{answer}, Events: []flows.Event{eventOf(f, "a"), eventOf(f, "b")}})
+				Answers: []store.Answer{answer}, Events: []flows.Event{eventOf(f, "a"), eventOf(f, "b")},
+				ExternalEvents: []*flows.ExternalEvent{event}})
 		}))
 	}
-	batch(1) // connects and prepares
-	before := p.roundTrips()
-	batch(2)
-	if n := p.roundTrips() - before; n != 2 {
-		t.Errorf("a batch took %d round trips, want 2", n)
+	due := func(n byte) {
+		must(t, create(t.Context(), s, timed(-time.Hour)))
+		before := p.roundTrips()
+		if _, err := fireDue(t.Context(), s, 10); err != nil {
+			t.Fatal(err)
+		}
+		if took := p.roundTrips() - before; n > 1 && took != 2 {
+			t.Errorf("firing took %d round trips, want 2", took)
+		}
+	}
+	for n := range byte(2) { // the first connects and prepares
+		before := p.roundTrips()
+		batch(n + 1)
+		if took := p.roundTrips() - before; n > 0 && took != 2 {
+			t.Errorf("a batch took %d round trips, want 2", took)
+		}
+		due(n + 1)
 	}
 }

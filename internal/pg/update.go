@@ -133,9 +133,14 @@ delete from answers where key in (
 
 // SweepAnswers implements store.Updater.
 func (s *Store) SweepAnswers(ctx context.Context, before time.Time, limit int) (int, error) {
+	return s.sweep(ctx, sweepAnswers, before, limit)
+}
+
+// sweep runs a statement that deletes at most limit rows from before a time.
+func (s *Store) sweep(ctx context.Context, sql string, before time.Time, limit int) (int, error) {
 	var deleted int
 	err := s.on(ctx, s.writers, func(ctx context.Context, conn *pgx.Conn) error {
-		tag, err := conn.Exec(ctx, sweepAnswers, before, limit)
+		tag, err := conn.Exec(ctx, sql, before, limit)
 		deleted = int(tag.RowsAffected())
 		return err
 	})

@@ -20,29 +20,31 @@ const (
 
 	insertFlows = `
 insert into flows (id, mode, controller_id, owner_session_key, requester_origin, created_at, goal, current_step, state,
-    labels, wait, waiting_since, resumed_by, status, cancel_requested, revision, steps_total, steps_active, updated_at,
-    ended_at)
+    labels, wait, waiting_since, due_at, due_since, resumed_by, status, cancel_requested, revision, steps_total,
+    steps_active, updated_at, ended_at)
 select id, mode, controller_id, owner_session_key, requester_origin, created_at, goal, current_step, state,
-    labels, wait, waiting_since, resumed_by, status, cancel_requested, revision, steps_total, steps_active, updated_at,
-    ended_at
-from unnest($1::uuid[], $2::text[], $3::text[], $4::json[], $5::json[], $6::json[], $7::timestamptz[], $8::json[],
-    $9::text[], $10::bool[], $11::bigint[], $12::int[], $13::int[], $14::timestamptz[], $15::timestamptz[],
-    $16::text[], $17::text[], $18::text[], $19::text[], $20::timestamptz[])
-    as u(id, goal, current_step, state, labels, wait, waiting_since, resumed_by, status, cancel_requested, revision,
-    steps_total, steps_active, updated_at, ended_at, mode, controller_id, owner_session_key, requester_origin,
-    created_at)`
+    labels, wait, waiting_since, due_at, due_since, resumed_by, status, cancel_requested, revision, steps_total,
+    steps_active, updated_at, ended_at
+from unnest($1::uuid[], $2::text[], $3::text[], $4::json[], $5::json[], $6::json[], $7::timestamptz[],
+    $8::timestamptz[], $9::timestamptz[], $10::json[], $11::text[], $12::bool[], $13::bigint[], $14::int[], $15::int[],
+    $16::timestamptz[], $17::timestamptz[], $18::text[], $19::text[], $20::text[], $21::text[], $22::timestamptz[])
+    as u(id, goal, current_step, state, labels, wait, waiting_since, due_at, due_since, resumed_by, status,
+    cancel_requested, revision, steps_total, steps_active, updated_at, ended_at, mode, controller_id, owner_session_key,
+    requester_origin, created_at)`
 
 	// A null state or null labels stay as they are: nothing was sent, and what is stored out of line is not rewritten.
 	// The columns that it leaves out never change.
 	updateFlows = `
 update flows f set goal = u.goal, current_step = u.current_step, state = coalesce(u.state, f.state),
-    labels = coalesce(u.labels, f.labels), wait = u.wait, waiting_since = u.waiting_since, resumed_by = u.resumed_by,
-    status = u.status, cancel_requested = u.cancel_requested, revision = u.revision, steps_total = u.steps_total,
-    steps_active = u.steps_active, updated_at = u.updated_at, ended_at = u.ended_at
-from unnest($1::uuid[], $2::text[], $3::text[], $4::json[], $5::json[], $6::json[], $7::timestamptz[], $8::json[],
-    $9::text[], $10::bool[], $11::bigint[], $12::int[], $13::int[], $14::timestamptz[], $15::timestamptz[])
-    as u(id, goal, current_step, state, labels, wait, waiting_since, resumed_by, status, cancel_requested, revision,
-    steps_total, steps_active, updated_at, ended_at)
+    labels = coalesce(u.labels, f.labels), wait = u.wait, waiting_since = u.waiting_since, due_at = u.due_at,
+    due_since = u.due_since, resumed_by = u.resumed_by, status = u.status, cancel_requested = u.cancel_requested,
+    revision = u.revision, steps_total = u.steps_total, steps_active = u.steps_active, updated_at = u.updated_at,
+    ended_at = u.ended_at
+from unnest($1::uuid[], $2::text[], $3::text[], $4::json[], $5::json[], $6::json[], $7::timestamptz[],
+    $8::timestamptz[], $9::timestamptz[], $10::json[], $11::text[], $12::bool[], $13::bigint[], $14::int[], $15::int[],
+    $16::timestamptz[], $17::timestamptz[])
+    as u(id, goal, current_step, state, labels, wait, waiting_since, due_at, due_since, resumed_by, status,
+    cancel_requested, revision, steps_total, steps_active, updated_at, ended_at)
 where f.id = u.id`
 
 	insertLabels = `
@@ -94,6 +96,7 @@ func queueWrites(batch *pgx.Batch, w *store.Writes) {
 		batch.Queue(updateFlows, changing(w.Updated)...)
 	}
 	queueLabels(batch, w)
+	queueAwaited(batch, w)
 	if len(w.Steps) > 0 {
 		queueSteps(batch, w.Steps)
 	}
@@ -103,6 +106,9 @@ func queueWrites(batch *pgx.Batch, w *store.Writes) {
 			column(w.Answers, func(a store.Answer) []byte { return a.Fingerprint[:] }),
 			column(w.Answers, func(a store.Answer) []byte { return a.Response }),
 			column(w.Answers, func(a store.Answer) time.Time { return a.CreatedAt }))
+	}
+	if len(w.ExternalEvents) > 0 {
+		queueExternalEvents(batch, w.ExternalEvents)
 	}
 	if len(w.Events) > 0 {
 		queueEvents(batch, w.Events)
@@ -134,6 +140,8 @@ func changing(updates []store.FlowUpdate) []any {
 		column(updates, encodeLabels),
 		column(updates, encodeWait),
 		column(updates, waitingSince),
+		column(updates, dueAt),
+		column(updates, dueSince),
 		column(updates, encodeResumedBy),
 		column(updates, func(u update) string { return string(u.Flow.Status) }),
 		column(updates, func(u update) bool { return u.Flow.CancelRequested }),
@@ -170,7 +178,7 @@ func encodeWait(u store.FlowUpdate) []byte {
 	if u.Flow.Wait == nil {
 		return nil
 	}
-	return flows.EncodeWait(u.Flow.Wait)
+	return flows.StoreWait(u.Flow.Wait)
 }
 
 func waitingSince(u store.FlowUpdate) *time.Time {
@@ -178,6 +186,26 @@ func waitingSince(u store.FlowUpdate) *time.Time {
 		return nil
 	}
 	return &u.Flow.Wait.Since
+}
+
+// dueAt is when the flow's wait ends by the clock, nil where it does not.
+func dueAt(u store.FlowUpdate) *time.Time {
+	if u.Flow.Wait == nil {
+		return nil
+	}
+	at, ok := u.Flow.Wait.Due()
+	if !ok {
+		return nil
+	}
+	return &at
+}
+
+// dueSince marks dueAt as the wait's own.
+func dueSince(u store.FlowUpdate) *time.Time {
+	if dueAt(u) == nil {
+		return nil
+	}
+	return waitingSince(u)
 }
 
 func encodeResumedBy(u store.FlowUpdate) []byte {

@@ -53,6 +53,16 @@ var Statements = map[string]string{
 	"answer": selectAnswer, "sweep": deleteOldAnswers, "oldest waiting": selectOldestWaiting,
 	"delete labels": deleteLabels, "delete steps": deleteSteps, "delete events": deleteEvents, "update flow": updateFlow,
 	"count by status": countByStatus, "count by controller": countByController,
+	"due": selectDue, "next due": selectNextDue, "awaiting": selectAwaiting, "delete awaited": deleteAwaited,
+	"update due": updateDue, "buffered": selectBuffered, "external": selectExternal, "delivering": selectDelivering,
+	"sweep externals": deleteOldExternals, "ended": selectEnded, "count ended": countEnded,
+	"callback keys": selectCallbackKeys,
+}
+
+// ExternalKeys is the statement that reads a page of external events, with a value for its LIMIT.
+func ExternalKeys(q store.ExternalEventQuery) (string, []any) {
+	query, args, examine := externalKeys(&q, 0)
+	return query, append(args, examine)
 }
 
 // DownAll takes every migration back.

@@ -56,8 +56,7 @@ func TestMigrateOneByOneWithData(t *testing.T) {
 	}
 }
 
-// fill adds a flow. A migration that takes the statements of today from an older schema fails here, and then needs rows
-// written in the words of that schema.
+// fill adds a flow, in the words of the schema of that version.
 func fill(t *testing.T, path string, n int) {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), path, sqlite.Options{})
@@ -65,6 +64,10 @@ func fill(t *testing.T, path string, n int) {
 		t.Fatal(err)
 	}
 	defer s.Close()
+	if n == 1 {
+		release1{t, s}.create(aFlow(n))
+		return
+	}
 	mustSave(t, s, created(aFlow(n)))
 }
 

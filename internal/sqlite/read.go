@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"math"
+	"time"
 
 	"taskflow/internal/flows"
 	"taskflow/internal/store"
@@ -171,7 +172,24 @@ SELECT controller_id, count(*) FROM flows INDEXED BY flows_controller GROUP BY c
 ORDER BY 2 DESC, 1 LIMIT ?`
 	selectOldestWaiting = `
 SELECT id, waiting_since FROM flows WHERE waiting_since IS NOT NULL ORDER BY waiting_since, id LIMIT 1`
+	selectNextDue = `
+SELECT due_at FROM flows INDEXED BY flows_due
+WHERE due_at IS NOT NULL AND waiting_since IS NOT NULL ORDER BY due_at, id LIMIT 1`
 )
+
+// NextDue implements [store.Reader].
+func (s *Store) NextDue(ctx context.Context) (at time.Time, in time.Duration, ok bool, err error) {
+	err = s.read(func() error {
+		return s.one(ctx, func(r row) error { return r.Scan(micros{&at}) }, selectNextDue)
+	})
+	switch {
+	case errors.Is(err, flows.ErrNotFound):
+		return time.Time{}, 0, false, nil
+	case err != nil:
+		return time.Time{}, 0, false, err
+	}
+	return at, at.Sub(s.now()), true, nil
+}
 
 // Stats implements [store.Reader]. The counts are of one moment.
 func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
@@ -208,6 +226,13 @@ func readStats(ctx context.Context, tx *sql.Tx, stats *store.Stats) error {
 		return err
 	})
 	if err != nil {
+		return err
+	}
+	var due time.Time
+	switch err := tx.QueryRowContext(ctx, selectNextDue).Scan(micros{&due}); {
+	case err == nil:
+		stats.NextTimer = &due
+	case !errors.Is(err, sql.ErrNoRows):
 		return err
 	}
 	var oldest store.WaitingFlow

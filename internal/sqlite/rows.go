@@ -68,7 +68,7 @@ func scanFlow(r row, f *flows.Flow) error {
 		return err
 	}
 	if wait != nil {
-		if f.Wait, err = flows.DecodeWait(wait); err != nil {
+		if f.Wait, err = flows.LoadWait(wait); err != nil {
 			return err
 		}
 	}

@@ -24,6 +24,9 @@ func (t *tx) Save(w store.Writes) error {
 	for _, s := range w.Steps {
 		t.saveStep(s)
 	}
+	for _, e := range w.ExternalEvents {
+		t.saveExternal(e)
+	}
 	for i := range w.Answers {
 		t.saveAnswer(&w.Answers[i])
 	}
@@ -32,13 +35,16 @@ func (t *tx) Save(w store.Writes) error {
 	return t.err
 }
 
-// mark takes the next n numbers of the feed and leaves this write's own number behind; first is the first of them.
+// mark takes the next n numbers of the feed and leaves this write's own number behind; first is the first of them. A
+// transaction may mark more than once.
 func (t *tx) mark(n int) (first int64, err error) {
-	var seq int64
-	if _, err := t.one(func(r row) error { return r.Scan(&seq, &t.before) }, selectFeed); err != nil {
+	var seq, last int64
+	if _, err := t.one(func(r row) error { return r.Scan(&seq, &last) }, selectFeed); err != nil {
 		return 0, err
 	}
-	t.batch = newBatch()
+	if t.batch == 0 {
+		t.before, t.batch = last, newBatch()
+	}
 	_, err = t.exec(updateFeed, n, t.batch)
 	return seq + 1, err
 }
@@ -57,7 +63,7 @@ DELETE FROM flow_labels WHERE (key, value, created_at, flow_id) IN (
 
 // erase deletes a flow with all that belongs to it.
 func (t *tx) erase(id uuid.UUID) {
-	for _, query := range []string{deleteLabels, deleteSteps, deleteEvents, deleteFlow} {
+	for _, query := range []string{deleteLabels, deleteSteps, deleteEvents, deleteAwaited, deleteFlow} {
 		t.do(query, id[:])
 	}
 }
@@ -65,8 +71,8 @@ func (t *tx) erase(id uuid.UUID) {
 const insertFlow = `
 INSERT INTO flows (id, mode, controller_id, owner_session_key, requester_origin, created_at,
 	status, revision, cancel_requested, steps_total, steps_active, updated_at, ended_at, wait_kind, waiting_since,
-	current_step, goal, resumed_by, wait, labels, state)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	due_at, current_step, goal, resumed_by, wait, labels, state)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 func (t *tx) create(f *flows.Flow) {
 	labels, err := encodeLabels(f.Labels)
@@ -74,17 +80,20 @@ func (t *tx) create(f *flows.Flow) {
 		t.fail(err)
 		return
 	}
-	args := append(make([]any, 0, 21), f.ID[:], string(f.Mode), f.ControllerID, f.OwnerSessionKey, f.RequesterOrigin,
+	args := append(make([]any, 0, 22), f.ID[:], string(f.Mode), f.ControllerID, f.OwnerSessionKey, f.RequesterOrigin,
 		f.CreatedAt.UnixMicro())
 	args = appendChanging(args, f)
 	t.do(insertFlow, append(args, labels, string(f.State))...)
 	t.insertLabels(f)
+	if f.Wait != nil {
+		t.rematch(f)
+	}
 }
 
 // labels and state are NULL where they stay as they are.
 const updateFlow = `
 UPDATE flows SET status = ?, revision = ?, cancel_requested = ?, steps_total = ?, steps_active = ?, updated_at = ?,
-	ended_at = ?, wait_kind = ?, waiting_since = ?, current_step = ?, goal = ?, resumed_by = ?, wait = ?,
+	ended_at = ?, wait_kind = ?, waiting_since = ?, due_at = ?, current_step = ?, goal = ?, resumed_by = ?, wait = ?,
 	labels = coalesce(?, labels), state = coalesce(?, state)
 WHERE id = ?`
 
@@ -103,10 +112,13 @@ func (t *tx) update(u *store.FlowUpdate) {
 		labels = text
 		t.do(deleteLabels, f.ID[:])
 	}
-	args := appendChanging(make([]any, 0, 16), f)
+	args := appendChanging(make([]any, 0, 17), f)
 	t.do(updateFlow, append(args, labels, state, f.ID[:])...)
 	if u.Labels {
 		t.insertLabels(f)
+	}
+	if u.Wait {
+		t.rematch(f)
 	}
 }
 
@@ -115,13 +127,14 @@ func appendChanging(args []any, f *flows.Flow) []any {
 	var waitKind, waitingSince, wait, resumedBy any
 	if f.Wait != nil {
 		waitKind, waitingSince = string(f.Wait.Kind), f.Wait.Since.UnixMicro()
-		wait = string(flows.EncodeWait(f.Wait))
+		wait = string(flows.StoreWait(f.Wait))
 	}
 	if f.ResumedBy != nil {
 		resumedBy = string(flows.EncodeResumedBy(f.ResumedBy))
 	}
 	return append(args, string(f.Status), f.Revision, f.CancelRequested, f.StepsTotal, f.StepsActive,
-		f.UpdatedAt.UnixMicro(), microsOf(f.EndedAt), waitKind, waitingSince, f.CurrentStep, f.Goal, resumedBy, wait)
+		f.UpdatedAt.UnixMicro(), microsOf(f.EndedAt), waitKind, waitingSince, microsOf(dueAt(f)),
+		f.CurrentStep, f.Goal, resumedBy, wait)
 }
 
 func (t *tx) insertLabels(f *flows.Flow) {

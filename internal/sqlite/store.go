@@ -114,6 +114,9 @@ func (s *Store) enter() error {
 	return nil
 }
 
+// clock reads the time as the file keeps it: in microseconds, never ahead.
+func (s *Store) clock() time.Time { return s.now().UTC().Truncate(time.Microsecond) }
+
 // resolve makes path absolute and its folder exist.
 func resolve(path string) (string, error) {
 	if path == "" || strings.HasPrefix(path, ":") || strings.HasPrefix(path, "file:") {

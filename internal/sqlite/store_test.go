@@ -78,7 +78,7 @@ func changed(f *flows.Flow, change func(*flows.Flow)) store.Writes {
 	f.Revision++
 	change(f)
 	return store.Writes{
-		Updated: []store.FlowUpdate{{Flow: f, State: true, Labels: true}},
+		Updated: []store.FlowUpdate{{Flow: f, State: true, Labels: true, Wait: true}},
 		Events:  []flows.Event{event(f, flows.EventStateUpdated)},
 	}
 }
@@ -221,6 +221,11 @@ func TestOneReaderIsEnough(t *testing.T) {
 		func() error { _, err := s.Steps(ctx, store.StepQuery{Limit: 5, FlowID: f.ID}); return err },
 		func() error { _, err := s.Stats(ctx); return err },
 		func() error { _, err := s.SchemaVersion(ctx); return err },
+		func() error { _, err := s.ExternalEvents(ctx, store.ExternalEventQuery{Limit: 5}); return err },
+		func() error { _, err := s.Delivering(ctx, 5); return err },
+		func() error { _, _, _, err := s.NextDue(ctx); return err },
+		func() error { _, err := s.CountEnded(ctx, f.CreatedAt); return err },
+		func() error { _, err := s.CallbackKeys(ctx); return err },
 	}
 	var all sync.WaitGroup
 	for i, read := range slices.Repeat(reads, 5) {

@@ -4,9 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"time"
 
-	"taskflow/internal/flows"
 	"taskflow/internal/store"
 
 	"github.com/google/uuid"
@@ -64,6 +62,26 @@ func (t *tx) one(scan func(row) error, query string, args ...any) (found bool, e
 	return true, nil
 }
 
+// each calls scan for every row. scan must not run another statement.
+func (t *tx) each(scan func(row) error, query string, args ...any) error {
+	stmt, err := t.stmt(query)
+	if err != nil {
+		return err
+	}
+	rows, err := stmt.QueryContext(t.detached, args...)
+	return t.fail(eachRow(rows, err, scan))
+}
+
+// ids reads a column of identifiers.
+func (t *tx) ids(query string, args ...any) ([]uuid.UUID, error) {
+	var ids []uuid.UUID
+	err := t.each(func(r row) error {
+		ids = append(ids, uuid.UUID{})
+		return r.Scan(&ids[len(ids)-1])
+	}, query, args...)
+	return ids, err
+}
+
 func (t *tx) stmt(query string) (*sql.Stmt, error) {
 	if t.err != nil {
 		return nil, t.err
@@ -84,65 +102,4 @@ func (t *tx) fail(err error) error {
 		t.err = classify(err)
 	}
 	return t.err
-}
-
-const selectAnswer = `SELECT key, fingerprint, created_at, response FROM answers WHERE key = ?`
-
-// Load implements [store.Tx]. It needs no locks on rows: the transaction has the file's.
-func (t *tx) Load(need store.Need) (store.Snapshot, error) {
-	snapshot := store.Snapshot{
-		Now:     t.s.now().UTC().Truncate(time.Microsecond),
-		Flows:   make(map[uuid.UUID]*flows.Flow, len(need.Flows)),
-		Steps:   make(map[store.StepKey]*flows.Step, len(need.Steps)),
-		Answers: make(map[store.AnswerKey]*store.Answer, len(need.Answers)),
-	}
-	for _, key := range need.Answers {
-		var a store.Answer
-		if found, err := t.one(func(r row) error { return scanAnswer(r, &a) }, selectAnswer, key[:]); err != nil {
-			return store.Snapshot{}, err
-		} else if found {
-			snapshot.Answers[key] = &a
-		}
-	}
-	for _, id := range need.Flows {
-		if snapshot.Flows[id] != nil {
-			continue
-		}
-		var f flows.Flow
-		if found, err := t.one(func(r row) error { return scanFlow(r, &f) }, selectFlow, id[:]); err != nil {
-			return store.Snapshot{}, err
-		} else if found {
-			snapshot.Flows[id] = &f
-		}
-	}
-	for _, key := range need.Steps {
-		var s flows.Step
-		if found, err := t.one(func(r row) error { return scanStep(r, &s) }, selectStep, key.FlowID[:], key.RunID); err != nil {
-			return store.Snapshot{}, err
-		} else if found {
-			snapshot.Steps[key] = &s
-		}
-	}
-	return snapshot, nil
-}
-
-// The inner query reads the index of created_at, so the oldest go first and no other row is touched.
-const deleteOldAnswers = `
-DELETE FROM answers WHERE rowid IN (SELECT rowid FROM answers WHERE created_at < ? ORDER BY created_at LIMIT ?)`
-
-// SweepAnswers implements [store.Updater]; the oldest answers go first.
-func (s *Store) SweepAnswers(ctx context.Context, before time.Time, limit int) (int, error) {
-	var deleted int64
-	err := s.transact(ctx, func(t *tx) (err error) {
-		deleted, err = t.exec(deleteOldAnswers, before.UnixMicro(), limit)
-		if err != nil || deleted == 0 {
-			return err
-		}
-		_, err = t.mark(0)
-		return err
-	})
-	if err != nil {
-		return 0, err
-	}
-	return int(deleted), nil
 }

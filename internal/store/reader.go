@@ -24,6 +24,19 @@ type Reader interface {
 	// Events reads one page of the audit trail in the order of Seq, or flows.ErrNotFound where q names a flow that
 	// does not exist and is FromFlow.
 	Events(ctx context.Context, q EventQuery) (EventPage, error)
+	// ExternalEvent reads one receipt, or flows.ErrNotFound. Its Outcome is as of the database's clock.
+	ExternalEvent(ctx context.Context, id uuid.UUID) (*flows.ExternalEvent, error)
+	// ExternalEvents reads one page of receipts, newest first. Their Outcomes are as of the database's clock.
+	ExternalEvents(ctx context.Context, q ExternalEventQuery) (ExternalEventPage, error)
+	// Delivering lists external events that are still being delivered, oldest first, at most limit.
+	Delivering(ctx context.Context, limit int) ([]uuid.UUID, error)
+	// NextDue is the earliest time at which some wait is due, and how far ahead of the database's clock that is (zero
+	// or less where it has passed); ok is false where no wait ends by the clock.
+	NextDue(ctx context.Context) (at time.Time, in time.Duration, ok bool, err error)
+	// CountEnded counts the flows that ended before the given time.
+	CountEnded(ctx context.Context, before time.Time) (int64, error)
+	// CallbackKeys reads every key, oldest first.
+	CallbackKeys(ctx context.Context) ([]CallbackKey, error)
 	// Stats counts.
 	Stats(ctx context.Context) (Stats, error)
 	// SchemaVersion reads the version of the last migration that was applied.
@@ -132,10 +145,35 @@ type EventPage struct {
 	Next  *int64 // the After of the next page
 }
 
+// ExternalEventQuery selects receipts. A zero field does not narrow.
+type ExternalEventQuery struct {
+	Topic         string
+	CorrelationID string
+	// Either narrows to receipts whose topic or whose correlation id is that of EitherOf.
+	EitherOf *flows.Pair
+	Outcome  flows.EventOutcome
+	Limit    int // at least 1
+	// From is the Next of the page before.
+	From *EventPosition
+}
+
+// EventPosition is a place in a list of receipts.
+type EventPosition struct {
+	At time.Time
+	ID uuid.UUID
+}
+
+// ExternalEventPage is one page of receipts. It may be short or empty where few match; Next is nil only at the end.
+type ExternalEventPage struct {
+	Items []*flows.ExternalEvent
+	Next  *EventPosition
+}
+
 // Stats are counts over all flows.
 type Stats struct {
 	ByStatus     map[flows.Status]int64 // every status, 0 where there is none
 	ByController []ControllerCount      // most flows first, then by name; at most MaxControllers
+	NextTimer    *time.Time             // when the next wait is due by the clock; nil where none is
 	// OldestWaiting is the flow that has waited longest; nil where none waits.
 	OldestWaiting *WaitingFlow
 }

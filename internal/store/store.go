@@ -46,13 +46,37 @@ type Updater interface {
 	// SweepAnswers deletes at most limit stored answers that were recorded before the given time, and returns how
 	// many it deleted.
 	SweepAnswers(ctx context.Context, before time.Time, limit int) (int, error)
+
+	// SweepExternalEvents deletes at most limit external events that were recorded before the given time and are
+	// neither delivering nor, by the database's clock, still buffered, and returns how many it deleted.
+	SweepExternalEvents(ctx context.Context, before time.Time, limit int) (int, error)
+
+	// Prune erases at most limit flows that ended before the given time, with their steps and events, oldest end
+	// first, and returns how many it erased. Flows that another transaction has locked are passed over.
+	Prune(ctx context.Context, endedBefore time.Time, limit int) (int, error)
+
+	// AddCallbackKey records a key that signs callback URLs. With onlyFirst it does so only where there is none yet,
+	// also when several servers try at once.
+	AddCallbackKey(ctx context.Context, key CallbackKey, onlyFirst bool) error
+}
+
+// CallbackKey signs callback URLs. The newest signs those of new waits; the others are kept for the waits they signed.
+type CallbackKey struct {
+	ID        string // 8 characters, URL-safe
+	Secret    []byte // 32 bytes
+	CreatedAt time.Time
 }
 
 // Tx is one transaction. Load comes first and once; Save last, and at most once.
 type Tx interface {
-	// Load locks and reads. Locks are taken in one order by every writer: answer keys, then flows by id. What is read
-	// after a lock is what was committed when the lock was had. What does not exist is missing in the Snapshot.
+	// Load locks and reads. Locks are taken in one order by every writer: answer keys, then pairs, then flows by id.
+	// What is read after a lock is what was committed when the lock was had. What does not exist is missing in the
+	// Snapshot.
 	Load(need Need) (Snapshot, error)
+	// LoadDue takes the place of Load: it locks and reads at most limit waiting flows whose wait is due by the
+	// database's clock, the earliest first, passing over those that another transaction has locked. Nothing that is
+	// not due is looked at. Only Now and Flows are set.
+	LoadDue(limit int) (Snapshot, error)
 	// Save writes everything in w. It may put the writing off until the commit, and report its errors there.
 	Save(w Writes) error
 }
@@ -62,7 +86,17 @@ type Need struct {
 	Answers []AnswerKey
 	Flows   []uuid.UUID
 	Steps   []StepKey // their flows must be in Flows
+	// Await are pairs for which a wait may begin or an event be kept: they are locked, and their buffered events read.
+	Await []flows.Pair
+	// Match are pairs for which an external event is there: they are locked, and the flows that wait for them are
+	// locked and read, at most MatchLimit of each pair.
+	Match []flows.Pair
+	// Events are external events to read by id.
+	Events []uuid.UUID
 }
+
+// MatchLimit is how many flows one transaction offers an external event to.
+const MatchLimit = 500
 
 // StepKey names a step.
 type StepKey struct {
@@ -88,6 +122,15 @@ type Snapshot struct {
 	Flows   map[uuid.UUID]*flows.Flow
 	Steps   map[StepKey]*flows.Step
 	Answers map[AnswerKey]*Answer
+	// Buffered are the kept events of Need.Await that are for any flow or for one of Need.Flows, oldest first, at most
+	// MatchLimit of each pair; some may have expired, but none stands in the way of one that has not.
+	Buffered map[flows.Pair][]*flows.ExternalEvent
+	// Waiting are the flows that wait for the pairs of Need.Match, the longest first; each is in Flows too. More says
+	// that there are others.
+	Waiting map[flows.Pair][]uuid.UUID
+	More    map[flows.Pair]bool
+	// Events are those of Need.Events that exist.
+	Events map[uuid.UUID]*flows.ExternalEvent
 }
 
 // Writes is the net effect of a batch of changes. A flow is in at most one of Created and Updated; one that is in
@@ -102,13 +145,15 @@ type Writes struct {
 	// Events are appended to the trail in this order; Seq is handed out by the store, in commit order over all
 	// writers: a reader that has seen a Seq never later finds a new event below it. The store does not write Seq back.
 	Events []flows.Event
+	// ExternalEvents are inserted, or replace the recorded one of the same id.
+	ExternalEvents []*flows.ExternalEvent
 	// Answers replace a stored answer of the same key (one that has expired).
 	Answers []Answer
 }
 
 // Empty reports whether there is nothing to write.
 func (w *Writes) Empty() bool {
-	return len(w.Erased)+len(w.Created)+len(w.Updated)+len(w.Steps)+len(w.Events)+len(w.Answers) == 0
+	return len(w.Erased)+len(w.Created)+len(w.Updated)+len(w.Steps)+len(w.Events)+len(w.ExternalEvents)+len(w.Answers) == 0
 }
 
 // FlowUpdate is a recorded flow as it is to be. The flags spare the database what has not changed.
@@ -116,4 +161,5 @@ type FlowUpdate struct {
 	Flow   *flows.Flow
 	State  bool // State differs
 	Labels bool // Labels differ
+	Wait   bool // Wait differs: what it waits for, and when it is due, is recorded for matching
 }

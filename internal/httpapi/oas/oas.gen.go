@@ -37,6 +37,30 @@ func (e BatchCommandMethod) Valid() bool {
 	}
 }
 
+// Defines values for ConditionKind.
+const (
+	ConditionCallback      ConditionKind = "callback"
+	ConditionExternalEvent ConditionKind = "external_event"
+	ConditionManual        ConditionKind = "manual"
+	ConditionTimer         ConditionKind = "timer"
+)
+
+// Valid indicates whether the value is a known member of the ConditionKind enum.
+func (e ConditionKind) Valid() bool {
+	switch e {
+	case ConditionCallback:
+		return true
+	case ConditionExternalEvent:
+		return true
+	case ConditionManual:
+		return true
+	case ConditionTimer:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for EventKind.
 const (
 	EventCancelRequested EventKind = "cancel_requested"
@@ -73,6 +97,33 @@ func (e EventKind) Valid() bool {
 	case EventStepObserved:
 		return true
 	case EventWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for EventOutcome.
+const (
+	OutcomeBuffered   EventOutcome = "buffered"
+	OutcomeDelivered  EventOutcome = "delivered"
+	OutcomeDelivering EventOutcome = "delivering"
+	OutcomeExpired    EventOutcome = "expired"
+	OutcomeUnmatched  EventOutcome = "unmatched"
+)
+
+// Valid indicates whether the value is a known member of the EventOutcome enum.
+func (e EventOutcome) Valid() bool {
+	switch e {
+	case OutcomeBuffered:
+		return true
+	case OutcomeDelivered:
+		return true
+	case OutcomeDelivering:
+		return true
+	case OutcomeExpired:
+		return true
+	case OutcomeUnmatched:
 		return true
 	default:
 		return false
@@ -144,25 +195,25 @@ func (e Mode) Valid() bool {
 
 // Defines values for ResumedByKind.
 const (
-	Callback      ResumedByKind = "callback"
-	ExternalEvent ResumedByKind = "external_event"
-	Manual        ResumedByKind = "manual"
-	Timeout       ResumedByKind = "timeout"
-	Timer         ResumedByKind = "timer"
+	ResumedByKindCallback      ResumedByKind = "callback"
+	ResumedByKindExternalEvent ResumedByKind = "external_event"
+	ResumedByKindManual        ResumedByKind = "manual"
+	ResumedByKindTimeout       ResumedByKind = "timeout"
+	ResumedByKindTimer         ResumedByKind = "timer"
 )
 
 // Valid indicates whether the value is a known member of the ResumedByKind enum.
 func (e ResumedByKind) Valid() bool {
 	switch e {
-	case Callback:
+	case ResumedByKindCallback:
 		return true
-	case ExternalEvent:
+	case ResumedByKindExternalEvent:
 		return true
-	case Manual:
+	case ResumedByKindManual:
 		return true
-	case Timeout:
+	case ResumedByKindTimeout:
 		return true
-	case Timer:
+	case ResumedByKindTimer:
 		return true
 	default:
 		return false
@@ -214,15 +265,102 @@ func (e StepStatus) Valid() bool {
 	}
 }
 
+// Defines values for TimeoutAction.
+const (
+	TimeoutCancels TimeoutAction = "cancel"
+	TimeoutFails   TimeoutAction = "fail"
+	TimeoutResumes TimeoutAction = "resume"
+)
+
+// Valid indicates whether the value is a known member of the TimeoutAction enum.
+func (e TimeoutAction) Valid() bool {
+	switch e {
+	case TimeoutCancels:
+		return true
+	case TimeoutFails:
+		return true
+	case TimeoutResumes:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for VerifyScheme.
+const (
+	VerifyGithub           VerifyScheme = "github"
+	VerifyHMAC             VerifyScheme = "hmac-sha256"
+	VerifySlack            VerifyScheme = "slack"
+	VerifyStandardWebhooks VerifyScheme = "standard-webhooks"
+	VerifyStripe           VerifyScheme = "stripe"
+)
+
+// Valid indicates whether the value is a known member of the VerifyScheme enum.
+func (e VerifyScheme) Valid() bool {
+	switch e {
+	case VerifyGithub:
+		return true
+	case VerifyHMAC:
+		return true
+	case VerifySlack:
+		return true
+	case VerifyStandardWebhooks:
+		return true
+	case VerifyStripe:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for WaitExplainedConditionsKind.
+const (
+	WaitExplainedConditionsKindCallback      WaitExplainedConditionsKind = "callback"
+	WaitExplainedConditionsKindExternalEvent WaitExplainedConditionsKind = "external_event"
+	WaitExplainedConditionsKindManual        WaitExplainedConditionsKind = "manual"
+	WaitExplainedConditionsKindTimeout       WaitExplainedConditionsKind = "timeout"
+	WaitExplainedConditionsKindTimer         WaitExplainedConditionsKind = "timer"
+)
+
+// Valid indicates whether the value is a known member of the WaitExplainedConditionsKind enum.
+func (e WaitExplainedConditionsKind) Valid() bool {
+	switch e {
+	case WaitExplainedConditionsKindCallback:
+		return true
+	case WaitExplainedConditionsKindExternalEvent:
+		return true
+	case WaitExplainedConditionsKindManual:
+		return true
+	case WaitExplainedConditionsKindTimeout:
+		return true
+	case WaitExplainedConditionsKindTimer:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for WaitKind.
 const (
-	WaitManual WaitKind = "manual"
+	WaitAnyOf         WaitKind = "any_of"
+	WaitCallback      WaitKind = "callback"
+	WaitExternalEvent WaitKind = "external_event"
+	WaitManual        WaitKind = "manual"
+	WaitTimer         WaitKind = "timer"
 )
 
 // Valid indicates whether the value is a known member of the WaitKind enum.
 func (e WaitKind) Valid() bool {
 	switch e {
+	case WaitAnyOf:
+		return true
+	case WaitCallback:
+		return true
+	case WaitExternalEvent:
+		return true
 	case WaitManual:
+		return true
+	case WaitTimer:
 		return true
 	default:
 		return false
@@ -325,6 +463,9 @@ func (e ListFlowEventsParamsOrder) Valid() bool {
 	}
 }
 
+// At A time, RFC 3339. One that is past happens at once.
+type At = time.Time
+
 // Batch defines model for Batch.
 type Batch struct {
 	Commands []BatchCommand `json:"commands"`
@@ -355,6 +496,37 @@ type BatchResults struct {
 // CancelFlow defines model for CancelFlow.
 type CancelFlow struct {
 	Reason *string `json:"reason,omitempty"`
+}
+
+// Condition defines model for Condition.
+type Condition struct {
+	// At RFC 3339, UTC, microseconds.
+	At            *Time         `json:"at,omitempty"`
+	CorrelationId *string       `json:"correlation_id,omitempty"`
+	Kind          ConditionKind `json:"kind"`
+	Topic         *string       `json:"topic,omitempty"`
+	Url           *string       `json:"url,omitempty"`
+	Verify        *Verify       `json:"verify,omitempty"`
+}
+
+// ConditionKind defines model for ConditionKind.
+type ConditionKind string
+
+// ConditionRequest defines model for ConditionRequest.
+type ConditionRequest struct {
+	// After How long from now, as an ISO 8601 duration.
+	//
+	// Example: PT15M
+	After *Period `json:"after,omitempty"`
+
+	// At A time, RFC 3339. One that is past happens at once.
+	At            *At           `json:"at,omitempty"`
+	CorrelationId *Label        `json:"correlation_id,omitempty"`
+	Kind          ConditionKind `json:"kind"`
+	Topic         *Label        `json:"topic,omitempty"`
+
+	// Verify A callback whose body must be signed by whoever knows the secret. It is never shown again.
+	Verify *VerifyRequest `json:"verify,omitempty"`
 }
 
 // CreateFlow defines model for CreateFlow.
@@ -402,6 +574,9 @@ type EventList struct {
 	// NextCursor Where the next page begins; null at the end.
 	NextCursor *NextCursor `json:"next_cursor"`
 }
+
+// EventOutcome defines model for EventOutcome.
+type EventOutcome string
 
 // FailFlow defines model for FailFlow.
 type FailFlow struct {
@@ -515,6 +690,11 @@ type ObserveStep struct {
 	Task    Text       `json:"task"`
 }
 
+// Period How long from now, as an ISO 8601 duration.
+//
+// Example: PT15M
+type Period = string
+
 // Problem RFC 9457, with the fields that belong to its `type`.
 type Problem struct {
 	// Actual The revision the flow is at.
@@ -554,6 +734,51 @@ type Problem struct {
 	Type string `json:"type"`
 }
 
+// PublishEvent defines model for PublishEvent.
+type PublishEvent struct {
+	CorrelationId Label `json:"correlation_id"`
+	FlowId        *UUID `json:"flow_id,omitempty"`
+
+	// Payload Any JSON. It comes back digit for digit.
+	Payload JSON  `json:"payload,omitempty"`
+	Topic   Label `json:"topic"`
+
+	// Ttl How long from now, as an ISO 8601 duration.
+	//
+	// Example: PT15M
+	Ttl *Period `json:"ttl,omitempty"`
+}
+
+// Receipt defines model for Receipt.
+type Receipt struct {
+	CorrelationId string `json:"correlation_id"`
+
+	// CreatedAt RFC 3339, UTC, microseconds.
+	CreatedAt Time `json:"created_at"`
+
+	// ExpiresAt How long it is kept for a flow that has yet to wait; null where it is not kept.
+	ExpiresAt *time.Time          `json:"expires_at"`
+	FlowCount int64               `json:"flow_count"`
+	FlowId    *openapi_types.UUID `json:"flow_id"`
+
+	// Flows The first hundred flows that it resumed, and the revision each came to by that.
+	Flows []struct {
+		Id       openapi_types.UUID `json:"id"`
+		Revision int64              `json:"revision"`
+	} `json:"flows"`
+	Id      openapi_types.UUID `json:"id"`
+	Outcome EventOutcome       `json:"outcome"`
+	Topic   string             `json:"topic"`
+}
+
+// ReceiptList defines model for ReceiptList.
+type ReceiptList struct {
+	Items []Receipt `json:"items"`
+
+	// NextCursor Where the next page begins; null at the end.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
 // ResumeFlow defines model for ResumeFlow.
 type ResumeFlow struct {
 	// StatePatch Any JSON. It comes back digit for digit.
@@ -580,6 +805,8 @@ type ResumedByOutcome string
 
 // SetWaiting defines model for SetWaiting.
 type SetWaiting struct {
+	// Wait One condition, or with kind `any_of` several, of which the first to happen ends the wait. Ties go by the order of
+	// the list, the timeout last. Each kind takes its own fields and no others.
 	Wait WaitRequest `json:"wait"`
 }
 
@@ -642,6 +869,24 @@ type Text = string
 // Time RFC 3339, UTC, microseconds.
 type Time = time.Time
 
+// TimeoutAction defines model for TimeoutAction.
+type TimeoutAction string
+
+// TimeoutRequest Ends the wait where nothing else has.
+type TimeoutRequest struct {
+	// After How long from now, as an ISO 8601 duration.
+	//
+	// Example: PT15M
+	After *Period `json:"after,omitempty"`
+
+	// At A time, RFC 3339. One that is past happens at once.
+	At        *At           `json:"at,omitempty"`
+	OnTimeout TimeoutAction `json:"on_timeout"`
+
+	// StatePatch Any JSON. It comes back digit for digit.
+	StatePatch JSON `json:"state_patch,omitempty"`
+}
+
 // UUID defines model for UUID.
 type UUID = uuid.UUID
 
@@ -657,30 +902,120 @@ type UpdateState struct {
 	Patch JSON `json:"patch,omitempty"`
 }
 
+// Verify defines model for Verify.
+type Verify struct {
+	Header *string      `json:"header,omitempty"`
+	Scheme VerifyScheme `json:"scheme"`
+}
+
+// VerifyRequest A callback whose body must be signed by whoever knows the secret. It is never shown again.
+type VerifyRequest struct {
+	// Header The header with the signature; of `hmac-sha256` only, `X-Signature` where it is not given.
+	Header *string      `json:"header,omitempty"`
+	Scheme VerifyScheme `json:"scheme"`
+	Secret string       `json:"secret"`
+}
+
+// VerifyScheme defines model for VerifyScheme.
+type VerifyScheme string
+
 // Wait What the flow waits for; null unless it is waiting.
 type Wait struct {
-	Details *map[string]interface{} `json:"details,omitempty"`
+	// At RFC 3339, UTC, microseconds.
+	At            *Time                   `json:"at,omitempty"`
+	Conditions    *[]Condition            `json:"conditions,omitempty"`
+	CorrelationId *string                 `json:"correlation_id,omitempty"`
+	Details       *map[string]interface{} `json:"details,omitempty"`
 
 	// Generation The revision at which the wait began.
 	Generation int64    `json:"generation"`
 	Kind       WaitKind `json:"kind"`
 
 	// Since RFC 3339, UTC, microseconds.
-	Since Time `json:"since"`
+	Since   Time `json:"since"`
+	Timeout *struct {
+		// At RFC 3339, UTC, microseconds.
+		At         Time          `json:"at"`
+		OnTimeout  TimeoutAction `json:"on_timeout"`
+		StatePatch interface{}   `json:"state_patch,omitempty"`
+	} `json:"timeout,omitempty"`
+	Topic *string `json:"topic,omitempty"`
+
+	// Url Of a callback: whoever holds it may end this wait, and nothing else.
+	Url    *string `json:"url,omitempty"`
+	Verify *Verify `json:"verify,omitempty"`
 }
+
+// WaitExplained defines model for WaitExplained.
+type WaitExplained struct {
+	// Conditions What can still happen, in the order in which ties are decided; the timeout last, then a resume by hand.
+	Conditions []struct {
+		// At RFC 3339, UTC, microseconds.
+		At        *Time `json:"at,omitempty"`
+		CanHappen bool  `json:"can_happen"`
+
+		// Condition The index in `any_of`, or null.
+		Condition *int `json:"condition"`
+
+		// Detail In words.
+		Detail string                      `json:"detail"`
+		Kind   WaitExplainedConditionsKind `json:"kind"`
+	} `json:"conditions"`
+	FlowId openapi_types.UUID `json:"flow_id"`
+
+	// NearEvents The last external events with the topic or the correlation id of one that is waited for.
+	NearEvents []struct {
+		// Differs Why it did not end the wait, in words.
+		Differs string  `json:"differs"`
+		Event   Receipt `json:"event"`
+	} `json:"near_events"`
+
+	// NextDue When the wait ends by the clock, at the latest; null where it does not.
+	NextDue  *time.Time `json:"next_due"`
+	Revision int64      `json:"revision"`
+
+	// Wait What the flow waits for; null unless it is waiting.
+	Wait *Wait `json:"wait"`
+}
+
+// WaitExplainedConditionsKind defines model for WaitExplained.Conditions.Kind.
+type WaitExplainedConditionsKind string
 
 // WaitKind defines model for WaitKind.
 type WaitKind string
 
-// WaitRequest defines model for WaitRequest.
+// WaitRequest One condition, or with kind `any_of` several, of which the first to happen ends the wait. Ties go by the order of
+// the list, the timeout last. Each kind takes its own fields and no others.
 type WaitRequest struct {
+	// After How long from now, as an ISO 8601 duration.
+	//
+	// Example: PT15M
+	After *Period `json:"after,omitempty"`
+
+	// At A time, RFC 3339. One that is past happens at once.
+	At *At `json:"at,omitempty"`
+
+	// Conditions Of `any_of`.
+	Conditions    *[]ConditionRequest `json:"conditions,omitempty"`
+	CorrelationId *Label              `json:"correlation_id,omitempty"`
+
 	// Details Any JSON object.
 	Details Object   `json:"details,omitempty"`
 	Kind    WaitKind `json:"kind"`
+
+	// Timeout Ends the wait where nothing else has.
+	Timeout *TimeoutRequest `json:"timeout,omitempty"`
+	Topic   *Label          `json:"topic,omitempty"`
+
+	// Verify A callback whose body must be signed by whoever knows the secret. It is never shown again.
+	Verify *VerifyRequest `json:"verify,omitempty"`
 }
 
 // After defines model for After.
 type After = int64
+
+// CallbackToken defines model for CallbackToken.
+type CallbackToken = string
 
 // Cursor defines model for Cursor.
 type Cursor = string
@@ -740,6 +1075,30 @@ type ListEventsParams struct {
 
 // ListEventsParamsOrder defines parameters for ListEvents.
 type ListEventsParamsOrder string
+
+// ListExternalEventsParams defines parameters for ListExternalEvents.
+type ListExternalEventsParams struct {
+	// Topic Events with this topic.
+	Topic *string `form:"topic,omitempty" json:"topic,omitempty"`
+
+	// CorrelationId Events with this correlation id.
+	CorrelationId *string `form:"correlation_id,omitempty" json:"correlation_id,omitempty"`
+
+	// Outcome Events with this fate, as of now.
+	Outcome *EventOutcome `form:"outcome,omitempty" json:"outcome,omitempty"`
+
+	// Limit The most items of a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before, with the same filters and order.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// PublishExternalEventParams defines parameters for PublishExternalEvent.
+type PublishExternalEventParams struct {
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare. A repeat within 24 hours gets the first answer.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
 
 // ListFlowsParams defines parameters for ListFlows.
 type ListFlowsParams struct {
@@ -915,6 +1274,9 @@ type SetFlowWaitingParams struct {
 // RunBatchJSONRequestBody defines body for RunBatch for application/json ContentType.
 type RunBatchJSONRequestBody = Batch
 
+// PublishExternalEventJSONRequestBody defines body for PublishExternalEvent for application/json ContentType.
+type PublishExternalEventJSONRequestBody = PublishEvent
+
 // CreateFlowJSONRequestBody defines body for CreateFlow for application/json ContentType.
 type CreateFlowJSONRequestBody = CreateFlow
 
@@ -953,6 +1315,15 @@ type ServerInterface interface {
 	// ListEvents Read every flow's audit events in one order
 	// (GET /events)
 	ListEvents(w http.ResponseWriter, r *http.Request, params ListEventsParams)
+	// ListExternalEvents List receipts of external events
+	// (GET /external-events)
+	ListExternalEvents(w http.ResponseWriter, r *http.Request, params ListExternalEventsParams)
+	// PublishExternalEvent Tell of something that happened elsewhere
+	// (POST /external-events)
+	PublishExternalEvent(w http.ResponseWriter, r *http.Request, params PublishExternalEventParams)
+	// GetExternalEvent See what became of an external event
+	// (GET /external-events/{id})
+	GetExternalEvent(w http.ResponseWriter, r *http.Request, id string)
 	// ListFlows List flows
 	// (GET /flows)
 	ListFlows(w http.ResponseWriter, r *http.Request, params ListFlowsParams)
@@ -998,6 +1369,9 @@ type ServerInterface interface {
 	// ObserveStep Record what is known of a step
 	// (PUT /flows/{id}/steps/{run_id})
 	ObserveStep(w http.ResponseWriter, r *http.Request, id FlowID, runId string, params ObserveStepParams)
+	// ExplainFlowWait Why does this flow still wait
+	// (GET /flows/{id}/wait)
+	ExplainFlowWait(w http.ResponseWriter, r *http.Request, id FlowID)
 	// SetFlowWaiting Make a flow wait
 	// (POST /flows/{id}/wait)
 	SetFlowWaiting(w http.ResponseWriter, r *http.Request, id FlowID, params SetFlowWaitingParams)
@@ -1025,6 +1399,24 @@ func (_ Unimplemented) RunBatch(w http.ResponseWriter, r *http.Request, params R
 // ListEvents Read every flow's audit events in one order
 // (GET /events)
 func (_ Unimplemented) ListEvents(w http.ResponseWriter, r *http.Request, params ListEventsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListExternalEvents List receipts of external events
+// (GET /external-events)
+func (_ Unimplemented) ListExternalEvents(w http.ResponseWriter, r *http.Request, params ListExternalEventsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// PublishExternalEvent Tell of something that happened elsewhere
+// (POST /external-events)
+func (_ Unimplemented) PublishExternalEvent(w http.ResponseWriter, r *http.Request, params PublishExternalEventParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetExternalEvent See what became of an external event
+// (GET /external-events/{id})
+func (_ Unimplemented) GetExternalEvent(w http.ResponseWriter, r *http.Request, id string) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1115,6 +1507,12 @@ func (_ Unimplemented) GetStep(w http.ResponseWriter, r *http.Request, id FlowID
 // ObserveStep Record what is known of a step
 // (PUT /flows/{id}/steps/{run_id})
 func (_ Unimplemented) ObserveStep(w http.ResponseWriter, r *http.Request, id FlowID, runId string, params ObserveStepParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ExplainFlowWait Why does this flow still wait
+// (GET /flows/{id}/wait)
+func (_ Unimplemented) ExplainFlowWait(w http.ResponseWriter, r *http.Request, id FlowID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1320,6 +1718,158 @@ func (siw *ServerInterfaceWrapper) ListEvents(w http.ResponseWriter, r *http.Req
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListEvents(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListExternalEvents operation middleware
+func (siw *ServerInterfaceWrapper) ListExternalEvents(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListExternalEventsParams
+
+	// ------------- Optional query parameter "topic" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "topic", r.URL.Query(), &params.Topic, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "topic"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "topic", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "correlation_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "correlation_id", r.URL.Query(), &params.CorrelationId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "correlation_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "correlation_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "outcome" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "outcome", r.URL.Query(), &params.Outcome, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "outcome"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "outcome", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListExternalEvents(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PublishExternalEvent operation middleware
+func (siw *ServerInterfaceWrapper) PublishExternalEvent(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PublishExternalEventParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PublishExternalEvent(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetExternalEvent operation middleware
+func (siw *ServerInterfaceWrapper) GetExternalEvent(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetExternalEvent(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -2411,6 +2961,32 @@ func (siw *ServerInterfaceWrapper) ObserveStep(w http.ResponseWriter, r *http.Re
 	handler.ServeHTTP(w, r)
 }
 
+// ExplainFlowWait operation middleware
+func (siw *ServerInterfaceWrapper) ExplainFlowWait(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id FlowID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ExplainFlowWait(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // SetFlowWaiting operation middleware
 func (siw *ServerInterfaceWrapper) SetFlowWaiting(w http.ResponseWriter, r *http.Request) {
 
@@ -2651,6 +3227,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/flows/{id}/start", wrapper.StartFlow)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/flows/{id}/wait", wrapper.ExplainFlowWait)
+	})
+	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/flows/{id}/wait", wrapper.SetFlowWaiting)
 	})
 	r.Group(func(r chi.Router) {
@@ -2685,6 +3264,15 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/events", wrapper.ListEvents)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/external-events", wrapper.ListExternalEvents)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/external-events", wrapper.PublishExternalEvent)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/external-events/{id}", wrapper.GetExternalEvent)
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/batch", wrapper.RunBatch)
@@ -2726,6 +3314,15 @@ type ProblemApplicationProblemPlusJSONResponse struct {
 	Body Problem
 
 	Headers ProblemResponseHeaders
+}
+
+type ReceiptResponseHeaders struct {
+	IdempotentReplayed *string
+}
+type ReceiptJSONResponse struct {
+	Body Receipt
+
+	Headers ReceiptResponseHeaders
 }
 
 type StepResponseHeaders struct {
@@ -2829,6 +3426,169 @@ type ListEventsdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListEventsdefaultApplicationProblemPlusJSONResponse) VisitListEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.Allow != nil {
+		w.Header().Set("Allow", fmt.Sprint(*response.Headers.Allow))
+	}
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.WWWAuthenticate != nil {
+		w.Header().Set("WWW-Authenticate", fmt.Sprint(*response.Headers.WWWAuthenticate))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListExternalEventsRequestObject struct {
+	Params ListExternalEventsParams
+}
+
+type ListExternalEventsResponseObject interface {
+	VisitListExternalEventsResponse(w http.ResponseWriter) error
+}
+
+type ListExternalEvents200JSONResponse ReceiptList
+
+func (response ListExternalEvents200JSONResponse) VisitListExternalEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListExternalEventsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response ListExternalEventsdefaultApplicationProblemPlusJSONResponse) VisitListExternalEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.Allow != nil {
+		w.Header().Set("Allow", fmt.Sprint(*response.Headers.Allow))
+	}
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.WWWAuthenticate != nil {
+		w.Header().Set("WWW-Authenticate", fmt.Sprint(*response.Headers.WWWAuthenticate))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishExternalEventRequestObject struct {
+	Params PublishExternalEventParams
+	Body   *PublishExternalEventJSONRequestBody
+}
+
+type PublishExternalEventResponseObject interface {
+	VisitPublishExternalEventResponse(w http.ResponseWriter) error
+}
+
+type PublishExternalEvent200JSONResponse struct{ ReceiptJSONResponse }
+
+func (response PublishExternalEvent200JSONResponse) VisitPublishExternalEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotentReplayed != nil {
+		w.Header().Set("Idempotent-Replayed", fmt.Sprint(*response.Headers.IdempotentReplayed))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishExternalEventdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response PublishExternalEventdefaultApplicationProblemPlusJSONResponse) VisitPublishExternalEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.Allow != nil {
+		w.Header().Set("Allow", fmt.Sprint(*response.Headers.Allow))
+	}
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.WWWAuthenticate != nil {
+		w.Header().Set("WWW-Authenticate", fmt.Sprint(*response.Headers.WWWAuthenticate))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetExternalEventRequestObject struct {
+	Id string `json:"id"`
+}
+
+type GetExternalEventResponseObject interface {
+	VisitGetExternalEventResponse(w http.ResponseWriter) error
+}
+
+type GetExternalEvent200JSONResponse struct{ ReceiptJSONResponse }
+
+func (response GetExternalEvent200JSONResponse) VisitGetExternalEventResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotentReplayed != nil {
+		w.Header().Set("Idempotent-Replayed", fmt.Sprint(*response.Headers.IdempotentReplayed))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetExternalEventdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response GetExternalEventdefaultApplicationProblemPlusJSONResponse) VisitGetExternalEventResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3761,6 +4521,58 @@ func (response ObserveStepdefaultApplicationProblemPlusJSONResponse) VisitObserv
 	return err
 }
 
+type ExplainFlowWaitRequestObject struct {
+	Id FlowID `json:"id"`
+}
+
+type ExplainFlowWaitResponseObject interface {
+	VisitExplainFlowWaitResponse(w http.ResponseWriter) error
+}
+
+type ExplainFlowWait200JSONResponse WaitExplained
+
+func (response ExplainFlowWait200JSONResponse) VisitExplainFlowWaitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExplainFlowWaitdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	Headers    ProblemResponseHeaders
+	StatusCode int
+}
+
+func (response ExplainFlowWaitdefaultApplicationProblemPlusJSONResponse) VisitExplainFlowWaitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.Allow != nil {
+		w.Header().Set("Allow", fmt.Sprint(*response.Headers.Allow))
+	}
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.WWWAuthenticate != nil {
+		w.Header().Set("WWW-Authenticate", fmt.Sprint(*response.Headers.WWWAuthenticate))
+	}
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type SetFlowWaitingRequestObject struct {
 	Id     FlowID `json:"id"`
 	Params SetFlowWaitingParams
@@ -3982,6 +4794,15 @@ type StrictServerInterface interface {
 	// ListEvents Read every flow's audit events in one order
 	// (GET /events)
 	ListEvents(ctx context.Context, request ListEventsRequestObject) (ListEventsResponseObject, error)
+	// ListExternalEvents List receipts of external events
+	// (GET /external-events)
+	ListExternalEvents(ctx context.Context, request ListExternalEventsRequestObject) (ListExternalEventsResponseObject, error)
+	// PublishExternalEvent Tell of something that happened elsewhere
+	// (POST /external-events)
+	PublishExternalEvent(ctx context.Context, request PublishExternalEventRequestObject) (PublishExternalEventResponseObject, error)
+	// GetExternalEvent See what became of an external event
+	// (GET /external-events/{id})
+	GetExternalEvent(ctx context.Context, request GetExternalEventRequestObject) (GetExternalEventResponseObject, error)
 	// ListFlows List flows
 	// (GET /flows)
 	ListFlows(ctx context.Context, request ListFlowsRequestObject) (ListFlowsResponseObject, error)
@@ -4027,6 +4848,9 @@ type StrictServerInterface interface {
 	// ObserveStep Record what is known of a step
 	// (PUT /flows/{id}/steps/{run_id})
 	ObserveStep(ctx context.Context, request ObserveStepRequestObject) (ObserveStepResponseObject, error)
+	// ExplainFlowWait Why does this flow still wait
+	// (GET /flows/{id}/wait)
+	ExplainFlowWait(ctx context.Context, request ExplainFlowWaitRequestObject) (ExplainFlowWaitResponseObject, error)
 	// SetFlowWaiting Make a flow wait
 	// (POST /flows/{id}/wait)
 	SetFlowWaiting(ctx context.Context, request SetFlowWaitingRequestObject) (SetFlowWaitingResponseObject, error)
@@ -4132,6 +4956,91 @@ func (sh *strictHandler) ListEvents(w http.ResponseWriter, r *http.Request, para
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ListEventsResponseObject); ok {
 		if err := validResponse.VisitListEventsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListExternalEvents operation middleware
+func (sh *strictHandler) ListExternalEvents(w http.ResponseWriter, r *http.Request, params ListExternalEventsParams) {
+	var request ListExternalEventsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListExternalEvents(ctx, request.(ListExternalEventsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListExternalEvents")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListExternalEventsResponseObject); ok {
+		if err := validResponse.VisitListExternalEventsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PublishExternalEvent operation middleware
+func (sh *strictHandler) PublishExternalEvent(w http.ResponseWriter, r *http.Request, params PublishExternalEventParams) {
+	var request PublishExternalEventRequestObject
+
+	request.Params = params
+
+	var body PublishExternalEventJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PublishExternalEvent(ctx, request.(PublishExternalEventRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PublishExternalEvent")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PublishExternalEventResponseObject); ok {
+		if err := validResponse.VisitPublishExternalEventResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetExternalEvent operation middleware
+func (sh *strictHandler) GetExternalEvent(w http.ResponseWriter, r *http.Request, id string) {
+	var request GetExternalEventRequestObject
+
+	request.Id = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetExternalEvent(ctx, request.(GetExternalEventRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetExternalEvent")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetExternalEventResponseObject); ok {
+		if err := validResponse.VisitGetExternalEventResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -4620,6 +5529,32 @@ func (sh *strictHandler) ObserveStep(w http.ResponseWriter, r *http.Request, id 
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ObserveStepResponseObject); ok {
 		if err := validResponse.VisitObserveStepResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ExplainFlowWait operation middleware
+func (sh *strictHandler) ExplainFlowWait(w http.ResponseWriter, r *http.Request, id FlowID) {
+	var request ExplainFlowWaitRequestObject
+
+	request.Id = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ExplainFlowWait(ctx, request.(ExplainFlowWaitRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ExplainFlowWait")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ExplainFlowWaitResponseObject); ok {
+		if err := validResponse.VisitExplainFlowWaitResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

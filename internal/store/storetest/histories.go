@@ -23,9 +23,10 @@ import (
 func histories(t *testing.T, s store.Store) {
 	rapid.Check(t, func(rt *rapid.T) {
 		empty(rt, t.Context(), s)
-		h := &history{T: rt, ctx: t.Context(), subject: s, oracle: NewMemory(func() time.Time { return epoch })}
-		operations := []func(){h.batch, h.batch, h.batch, h.batch, h.answer, h.sweep, h.listFlows, h.listEvents, h.listSteps}
-		for range rapid.IntRange(1, 10).Draw(rt, "operations") {
+		h := &history{T: rt, ctx: t.Context(), subject: s, oracle: NewMemory(time.Now)}
+		operations := []func(){h.begin, h.post, h.batch, h.fire, h.begin, h.post, h.batch, h.fire, h.batch, h.batch, h.answer,
+			h.listFlows, h.listEvents, h.listSteps, h.listReceipts, h.sweep, h.prune}
+		for range rapid.IntRange(4, 14).Draw(rt, "operations") {
 			operations[rapid.IntRange(0, len(operations)-1).Draw(rt, "operation")]()
 		}
 		h.compareAll()
@@ -51,8 +52,36 @@ func empty(t *rapid.T, ctx context.Context, s store.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.SweepAnswers(ctx, at(1<<30), 1000); err != nil {
+	if _, err := s.SweepAnswers(ctx, farAway, 1000); err != nil {
 		t.Fatal(err)
+	}
+	emptyReceipts(t, ctx, s)
+}
+
+// emptyReceipts takes back what is kept, and sweeps.
+func emptyReceipts(t *rapid.T, ctx context.Context, s store.Store) {
+	list, err := allReceipts(ctx, s, store.ExternalEventQuery{Limit: 100})
+	if err != nil || len(list) == 0 {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	w := store.Writes{ExternalEvents: list}
+	for _, e := range list {
+		e.Outcome = flows.EventUnmatched
+	}
+	err = s.Update(ctx, func(tx store.Tx) error {
+		if _, err := tx.Load(needOf(w)); err != nil {
+			return err
+		}
+		return tx.Save(w)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.SweepExternalEvents(ctx, farAway, 1000); err != nil || n != len(list) {
+		t.Fatalf("swept %d of %d, %v", n, len(list), err)
 	}
 }
 
@@ -64,6 +93,7 @@ type history struct {
 	clock           int // seconds; mostly rises, sometimes stands still or runs back
 	steps           int // steps made so far: each has an id of its own
 	answers         int // answers made so far
+	posted          int // external events made so far
 }
 
 // both asks the store and the oracle, and compares the answers as text.
@@ -88,10 +118,17 @@ func (h *history) flowID() uuid.UUID { return flowID(rapid.IntRange(0, 5).Draw(h
 func (h *history) batch() {
 	h.clock += pick(h, "clock", 0, 1, 1, 5, -2)
 	var commands []flows.Command
-	var text []string
 	for range rapid.IntRange(1, 5).Draw(h.T, "commands") {
 		c := flows.Command{FlowID: h.flowID(), Actor: pick(h, "actor", "kate", "timer"), Action: h.action()}
-		commands, text = append(commands, c), append(text, fmt.Sprintf("%T of %s", c.Action, c.FlowID))
+		commands = append(commands, c)
+	}
+	h.apply(commands)
+}
+
+func (h *history) apply(commands []flows.Command) {
+	var text []string
+	for _, c := range commands {
+		text = append(text, fmt.Sprintf("%T of %s", c.Action, c.FlowID))
 	}
 	h.both(strings.Join(text, ", "), func(s store.Store) (string, error) {
 		refusals, err := apply(h.ctx, s, at(h.clock), commands...)
@@ -107,7 +144,7 @@ func (h *history) json() json.RawMessage {
 func (h *history) reason() *string { return pick(h, "reason", nil, pointer("no 'good' \\ reason")) }
 
 func (h *history) action() flows.Action {
-	switch pick(h, "action", "create", "create", "create", "start", "start", "wait", "resume", "finish", "fail", "request",
+	switch pick(h, "action", "create", "create", "create", "start", "start", "wait", "wait", "wait", "resume", "finish", "fail", "request",
 		"cancel", "update", "update", "step", "step", "step", "erase") {
 	case "create":
 		return flows.Create{Mode: pick(h, "mode", flows.Managed, flows.Mirrored), ControllerID: pick(h, "controller", "c1", "C1"),
@@ -117,7 +154,7 @@ func (h *history) action() flows.Action {
 	case "start":
 		return flows.Start{}
 	case "wait":
-		return flows.SetWait{Kind: flows.WaitManual, Details: pick(h, "details", nil, json.RawMessage(`{ "n": 1.10 }`))}
+		return h.wait()
 	case "resume":
 		return flows.Resume{Patch: h.json()}
 	case "finish":
@@ -192,7 +229,7 @@ func (h *history) bound(what string) *time.Time {
 func (h *history) listFlows() {
 	q := store.FlowQuery{
 		OwnerSessionKey: pick(h, "owner", "", "", "agent:a"), ControllerID: pick(h, "controller", "", "", "c1"),
-		Mode: pick(h, "mode", "", "", flows.Managed), WaitKind: pick(h, "wait", "", "", "", flows.WaitManual),
+		Mode: pick(h, "mode", "", "", flows.Managed), WaitKind: pick(h, "wait", "", "", "", flows.WaitManual, flows.WaitAnyOf),
 		CancelRequested: pick(h, "cancel", nil, nil, pointer(true), pointer(false)),
 		GoalContains:    pick(h, "contains", "", "", "goal", "%_"),
 		Statuses:        rapid.SliceOfN(rapid.SampledFrom(flows.Statuses), 0, 3).Draw(h.T, "statuses"),
@@ -256,6 +293,7 @@ func (h *history) listSteps() {
 
 // compareAll compares everything that is there at the end.
 func (h *history) compareAll() {
+	h.compareWaits()
 	for _, q := range []store.FlowQuery{{Order: store.CreatedAsc, Limit: 4}, {Order: store.UpdatedDesc, Limit: 4}} {
 		h.both(queryText(q), func(s store.Store) (string, error) {
 			list, err := allFlows(h.ctx, s, q)

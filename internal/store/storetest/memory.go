@@ -38,6 +38,8 @@ type Memory struct {
 	changed map[uuid.UUID]int64 // Seq of each flow's last change: its last event but step_observed
 	seq     int64               // the last one handed out
 	answers map[store.AnswerKey]*store.Answer
+	arrived map[uuid.UUID]*flows.ExternalEvent
+	keys    []store.CallbackKey // oldest first
 }
 
 // NewMemory returns an empty store whose clock is now.
@@ -48,8 +50,12 @@ func NewMemory(now func() time.Time) *Memory {
 		steps:   map[store.StepKey]*flows.Step{},
 		changed: map[uuid.UUID]int64{},
 		answers: map[store.AnswerKey]*store.Answer{},
+		arrived: map[uuid.UUID]*flows.ExternalEvent{},
 	}
 }
+
+// clock reads the time as a database keeps it.
+func (m *Memory) clock() time.Time { return m.now().UTC().Truncate(time.Microsecond) }
 
 // lock begins an operation: it takes the mutex, which the caller gives back, unless ctx has ended or the store is closed.
 func (m *Memory) lock(ctx context.Context) error {
@@ -148,6 +154,9 @@ func (m *Memory) apply(w store.Writes) {
 			m.changed[e.FlowID] = e.Seq
 		}
 	}
+	for _, e := range w.ExternalEvents {
+		m.arrived[e.ID] = copyExternal(e)
+	}
 	for _, a := range w.Answers {
 		m.answers[a.Key] = copyAnswer(&a)
 	}
@@ -164,145 +173,13 @@ func (m *Memory) erase(id uuid.UUID) {
 	m.events = slices.DeleteFunc(m.events, func(e flows.Event) bool { return e.FlowID == id })
 }
 
-// memoryTx is one run of an Update's fn.
-type memoryTx struct {
-	m      *Memory
-	need   *store.Need // what was loaded; nil before Load
-	saved  bool
-	writes store.Writes
-	misuse error // the first breach of a rule
-	done   bool  // Update has returned
-}
-
-func (tx *memoryTx) wrong(format string, args ...any) error {
-	err := fmt.Errorf("%w: %s", ErrMisuse, fmt.Sprintf(format, args...))
-	if tx.misuse == nil {
-		tx.misuse = err
-	}
-	return err
-}
-
-// Load implements [store.Tx].
-func (tx *memoryTx) Load(need store.Need) (store.Snapshot, error) {
-	switch {
-	case tx.done:
-		return store.Snapshot{}, tx.wrong("Load after the end of Update")
-	case tx.saved:
-		return store.Snapshot{}, tx.wrong("Load after Save")
-	case tx.need != nil:
-		return store.Snapshot{}, tx.wrong("a second Load")
-	}
-	for _, key := range need.Steps {
-		if !slices.Contains(need.Flows, key.FlowID) {
-			return store.Snapshot{}, tx.wrong("step %q is loaded without its flow %s", key.RunID, key.FlowID)
-		}
-	}
-	tx.need = &need
-	return tx.m.snapshot(need), nil
-}
-
-func (m *Memory) snapshot(need store.Need) store.Snapshot {
-	s := store.Snapshot{
-		Now:     m.now().UTC().Truncate(time.Microsecond),
-		Flows:   map[uuid.UUID]*flows.Flow{},
-		Steps:   map[store.StepKey]*flows.Step{},
-		Answers: map[store.AnswerKey]*store.Answer{},
-	}
-	for _, id := range need.Flows {
-		if f := m.flows[id]; f != nil {
-			s.Flows[id] = copyFlow(f)
-		}
-	}
-	for _, key := range need.Steps {
-		if step := m.steps[key]; step != nil {
-			s.Steps[key] = copyStep(step)
-		}
-	}
-	for _, key := range need.Answers {
-		if a := m.answers[key]; a != nil {
-			s.Answers[key] = copyAnswer(a)
-		}
-	}
-	return s
-}
-
-// Save implements [store.Tx]. The writing is put off until fn has returned; the rules are checked at once.
-func (tx *memoryTx) Save(w store.Writes) error {
-	switch {
-	case tx.done:
-		return tx.wrong("Save after the end of Update")
-	case tx.need == nil:
-		return tx.wrong("Save before Load")
-	case tx.saved:
-		return tx.wrong("a second Save")
-	}
-	tx.saved, tx.writes = true, w
-	return tx.check(w)
-}
-
-// check looks for breaches of the rules of [store.Writes]: each thing is written once, what is changed was loaded and
-// so locked, and nothing is written for a flow that is not there afterwards.
-func (tx *memoryTx) check(w store.Writes) error {
-	exists := map[uuid.UUID]bool{}
-	for id := range tx.m.flows {
-		exists[id] = true
-	}
-	for _, id := range w.Erased {
-		if !slices.Contains(tx.need.Flows, id) {
-			return tx.wrong("flow %s is erased but was not loaded", id)
-		}
-		delete(exists, id)
-	}
-	created := map[uuid.UUID]bool{}
-	for _, f := range w.Created {
-		if exists[f.ID] {
-			return tx.wrong("flow %s is created but exists", f.ID)
-		}
-		exists[f.ID], created[f.ID] = true, true
-	}
-	updated := map[uuid.UUID]bool{}
-	for _, u := range w.Updated {
-		if id := u.Flow.ID; !exists[id] || created[id] || updated[id] || !slices.Contains(tx.need.Flows, id) {
-			return tx.wrong("flow %s is updated but is missing, created, updated twice or not loaded", id)
-		}
-		updated[u.Flow.ID] = true
-	}
-	writable := func(id uuid.UUID) bool {
-		return exists[id] && (created[id] || slices.Contains(tx.need.Flows, id))
-	}
-	return tx.checkRows(w, writable)
-}
-
-func (tx *memoryTx) checkRows(w store.Writes, writable func(flow uuid.UUID) bool) error {
-	steps := map[store.StepKey]bool{}
-	for _, s := range w.Steps {
-		if steps[stepKey(s)] || !writable(s.FlowID) {
-			return tx.wrong("step %q is written twice, or its flow %s is missing or not loaded", s.RunID, s.FlowID)
-		}
-		steps[stepKey(s)] = true
-	}
-	for _, e := range w.Events {
-		if e.Seq != 0 || !writable(e.FlowID) {
-			return tx.wrong("event %s has a number, or its flow %s is missing or not loaded", e.Kind, e.FlowID)
-		}
-	}
-	answers := map[store.AnswerKey]bool{}
-	for _, a := range w.Answers {
-		if answers[a.Key] || !slices.Contains(tx.need.Answers, a.Key) {
-			return tx.wrong("answer %x is written twice or was not loaded", a.Key)
-		}
-		answers[a.Key] = true
-	}
-	return nil
-}
-
 func stepKey(s *flows.Step) store.StepKey { return store.StepKey{FlowID: s.FlowID, RunID: s.RunID} }
 
 // copyFlow shares nothing with f. Waits take the way through their JSON form, as in a database.
 func copyFlow(f *flows.Flow) *flows.Flow {
 	c := *f
 	c.State = slices.Clone(f.State)
-	c.Wait = must(flows.DecodeWait(flows.EncodeWait(f.Wait)))
+	c.Wait = must(flows.LoadWait(flows.StoreWait(f.Wait)))
 	c.ResumedBy = must(flows.DecodeResumedBy(flows.EncodeResumedBy(f.ResumedBy)))
 	c.Labels = make(map[string]string, len(f.Labels))
 	for key, value := range f.Labels {
@@ -315,6 +192,13 @@ func copyFlow(f *flows.Flow) *flows.Flow {
 func copyStep(s *flows.Step) *flows.Step {
 	c := *s
 	c.Result, c.ChildSessionKey = slices.Clone(s.Result), copyOf(s.ChildSessionKey)
+	return &c
+}
+
+// copyExternal shares nothing with e.
+func copyExternal(e *flows.ExternalEvent) *flows.ExternalEvent {
+	c := *e
+	c.FlowID, c.Payload, c.Flows = copyOf(e.FlowID), slices.Clone(e.Payload), slices.Clone(e.Flows)
 	return &c
 }
 

@@ -207,6 +207,10 @@ func (m *Memory) Stats(ctx context.Context) (store.Stats, error) {
 			stats.OldestWaiting = &store.WaitingFlow{FlowID: f.ID, Since: w.Since}
 		}
 	}
+	if list := m.timed(); len(list) > 0 {
+		due, _ := list[0].Wait.Due()
+		stats.NextTimer = &due
+	}
 	for id, n := range controllers {
 		stats.ByController = append(stats.ByController, store.ControllerCount{ControllerID: id, Flows: n})
 	}

@@ -57,6 +57,13 @@ func TestMemoryCatchesMisuse(t *testing.T) {
 	step := &flows.Step{FlowID: one, RunID: "r"}
 	event := flows.Event{FlowID: one, Kind: flows.EventStarted}
 	updates := store.FlowUpdate{Flow: flow(one)}
+	pair := flows.Pair{Topic: "t", CorrelationID: "c"}
+	arrived := &flows.ExternalEvent{ID: two, Pair: pair, Outcome: flows.EventBuffered}
+	awaiting := flow(two)
+	awaiting.Status = flows.Waiting
+	awaiting.Wait = &flows.Wait{Kind: flows.WaitExternalEvent, Conditions: []flows.Condition{{Kind: flows.WaitExternalEvent, Pair: pair}}}
+	timed := flow(one)
+	timed.Status, timed.Wait = flows.Waiting, &flows.Wait{Kind: flows.WaitManual, Generation: 3}
 	for name, fn := range map[string]func(store.Tx) error{
 		"save before load": func(tx store.Tx) error { return tx.Save(store.Writes{}) },
 		"second load": func(tx store.Tx) error {
@@ -67,6 +74,21 @@ func TestMemoryCatchesMisuse(t *testing.T) {
 		"second save": func(tx store.Tx) error {
 			return errors.Join(saving(known, store.Writes{})(tx), tx.Save(store.Writes{}))
 		},
+		"due after load": func(tx store.Tx) error { return errors.Join(load(tx), loadDue(tx)) },
+		"load after due": func(tx store.Tx) error { return errors.Join(loadDue(tx), load(tx)) },
+		"updated, not due": func(tx store.Tx) error {
+			return errors.Join(loadDue(tx), tx.Save(store.Writes{Updated: []store.FlowUpdate{updates}}))
+		},
+		"wait differs, flag off": saving(known, store.Writes{Updated: []store.FlowUpdate{{Flow: timed}}}),
+		"begins to wait, pair not loaded": saving(store.Need{Flows: []uuid.UUID{two}, Match: []flows.Pair{pair}},
+			store.Writes{Created: []*flows.Flow{awaiting}}),
+		"event not loaded": saving(store.Need{Match: []flows.Pair{{Topic: "t"}}, Events: []uuid.UUID{one}},
+			store.Writes{ExternalEvents: []*flows.ExternalEvent{arrived}}),
+		"event after due": func(tx store.Tx) error {
+			return errors.Join(loadDue(tx), tx.Save(store.Writes{ExternalEvents: []*flows.ExternalEvent{arrived}}))
+		},
+		"event twice": saving(store.Need{Match: []flows.Pair{pair}},
+			store.Writes{ExternalEvents: []*flows.ExternalEvent{arrived, arrived}}),
 		"error dropped": func(tx store.Tx) error {
 			_ = tx.Save(store.Writes{})
 			return nil
@@ -103,6 +125,9 @@ func TestMemoryCatchesMisuse(t *testing.T) {
 			if f, err := m.Flow(t.Context(), one); err != nil || f.Goal != "g" {
 				t.Errorf("the flow is %v, %v", f, err)
 			}
+			if _, err := m.ExternalEvent(t.Context(), two); !errors.Is(err, flows.ErrNotFound) {
+				t.Errorf("the external event: %v, want ErrNotFound", err)
+			}
 			if _, err := m.Flow(t.Context(), two); !errors.Is(err, flows.ErrNotFound) {
 				t.Errorf("the other flow: %v, want ErrNotFound", err)
 			}
@@ -115,6 +140,40 @@ func load(tx store.Tx) error {
 	return err
 }
 
+func loadDue(tx store.Tx) error {
+	_, err := tx.LoadDue(5)
+	return err
+}
+
+// TestMemoryAllows has what is near to a misuse, and is none.
+func TestMemoryAllows(t *testing.T) {
+	pair := flows.Pair{Topic: "t", CorrelationID: "c"}
+	waits := flow(one)
+	waits.Status, waits.Wait = flows.Waiting, &flows.Wait{Kind: flows.WaitAnyOf, Generation: 1, Conditions: []flows.Condition{
+		{Kind: flows.WaitExternalEvent, Pair: pair}, {Kind: flows.WaitTimer, At: time.Now().Add(-time.Hour)}}}
+	arrived := &flows.ExternalEvent{ID: two, Pair: pair, Outcome: flows.EventBuffered}
+	writes := store.Writes{Updated: []store.FlowUpdate{{Flow: flow(one), Wait: true}}}
+	events := store.Writes{ExternalEvents: []*flows.ExternalEvent{arrived}}
+	begin := saving(store.Need{Flows: []uuid.UUID{one}, Await: []flows.Pair{pair}}, store.Writes{Created: []*flows.Flow{waits}})
+	for name, fn := range map[string]func(store.Tx) error{
+		"updated after due":            func(tx store.Tx) error { return errors.Join(loadDue(tx), tx.Save(writes)) },
+		"updated after match":          saving(store.Need{Match: []flows.Pair{pair}}, writes),
+		"event of a pair awaited":      saving(store.Need{Await: []flows.Pair{pair}}, events),
+		"event of a pair matched":      saving(store.Need{Match: []flows.Pair{pair}}, events),
+		"event by its id":              saving(store.Need{Events: []uuid.UUID{two}}, events),
+		"waits on, and says it begins": saving(store.Need{Flows: []uuid.UUID{one}}, store.Writes{Updated: []store.FlowUpdate{{Flow: waits, Wait: true}}}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := openMemory(t)
+			for _, fn := range []func(store.Tx) error{begin, fn} {
+				if err := m.Update(t.Context(), fn); err != nil {
+					t.Errorf("Update = %v", err)
+				}
+			}
+		})
+	}
+}
+
 func TestMemoryTxEndsWithUpdate(t *testing.T) {
 	m := openMemory(t)
 	var kept store.Tx
@@ -123,6 +182,9 @@ func TestMemoryTxEndsWithUpdate(t *testing.T) {
 	}
 	if err := load(kept); !errors.Is(err, storetest.ErrMisuse) {
 		t.Errorf("Load = %v, want ErrMisuse", err)
+	}
+	if err := loadDue(kept); !errors.Is(err, storetest.ErrMisuse) {
+		t.Errorf("LoadDue = %v, want ErrMisuse", err)
 	}
 	if err := kept.Save(store.Writes{}); !errors.Is(err, storetest.ErrMisuse) {
 		t.Errorf("Save = %v, want ErrMisuse", err)
@@ -146,7 +208,7 @@ func TestMemoryInABubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := openMemory(t)
 		began := time.Now()
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		err := m.Update(t.Context(), func(tx store.Tx) error {
 			s, err := tx.Load(store.Need{})
 			if waited := s.Now.Sub(began); waited != time.Hour {

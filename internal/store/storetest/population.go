@@ -3,6 +3,7 @@ package storetest
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"taskflow/internal/flows"
 	"taskflow/internal/store"
@@ -21,6 +22,10 @@ type member struct {
 // differ in case, and characters that are wildcards in SQL. They are created first, in order, and then move in order.
 func members() []member {
 	start, wait := flows.Start{}, flows.SetWait{Kind: flows.WaitManual}
+	timer := flows.ConditionSpec{Kind: flows.WaitTimer, When: flows.When{At: pointer(farAway)}}
+	long := flows.SetWait{Kind: flows.WaitTimer, Conditions: []flows.ConditionSpec{timer}}
+	either := flows.SetWait{Kind: flows.WaitAnyOf, Conditions: []flows.ConditionSpec{timer, {Kind: flows.WaitExternalEvent,
+		Pair: flows.Pair{Topic: "payment", CorrelationID: "order-7"}}}}
 	env := func(value string) map[string]string { return map[string]string{"env": value} }
 	return []member{
 		{"a", "sort mail", "agent:a", "c1", flows.Managed, env("prod"), 0, nil},
@@ -34,15 +39,18 @@ func members() []member {
 			[]flows.Action{flows.Cancel{}}},
 		{"h", "é 漢字 mail", "agent:a", "c3", flows.Managed, map[string]string{"env": "prod", "team": "y"}, 4,
 			[]flows.Action{start, flows.RequestCancel{}}},
-		{"i", "observe 100", "agent:c", "c1", flows.Managed, env(""), 5, []flows.Action{start, wait}},
+		{"i", "observe 100", "agent:c", "c1", flows.Managed, env(""), 5, []flows.Action{start, long}},
 		{"j", "mail", "agent:c", "c2", flows.Managed, env("prod"), 6, nil},
 		{"k", "drain", "agent:c", "c2", flows.Managed, nil, 6, []flows.Action{start,
 			flows.ObserveStep{StepID: stepID(1), RunID: "r", Task: "t", Status: flows.StepRunning}, flows.RequestCancel{},
 			flows.ObserveStep{StepID: stepID(2), RunID: "r", Task: "t", Status: flows.StepSucceeded}}},
-		{"l", "observed", "agent:c", "c2", flows.Managed, nil, 7, []flows.Action{start, wait,
+		{"l", "observed", "agent:c", "c2", flows.Managed, nil, 7, []flows.Action{start, either,
 			flows.ObserveStep{StepID: stepID(3), RunID: "r", Task: "t", Status: flows.StepRunning}}},
 	}
 }
+
+// farAway is a time that no clock reaches while the suite runs.
+var farAway = time.Date(2200, 1, 2, 3, 4, 5, 6000, time.UTC)
 
 // population makes the members in a store. The n-th move is made 100+n seconds after epoch; the first member observes a
 // step last, which is no change of the flow and moves it in no order.

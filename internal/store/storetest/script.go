@@ -20,6 +20,7 @@ func apply(ctx context.Context, s store.Updater, now time.Time, commands ...flow
 	var need store.Need
 	for _, c := range commands {
 		need.Flows = append(need.Flows, c.FlowID)
+		need.Await = append(need.Await, c.Awaits()...)
 		if run, ok := c.Needs(); ok {
 			need.Steps = append(need.Steps, store.StepKey{FlowID: c.FlowID, RunID: run})
 		}
@@ -40,21 +41,87 @@ func apply(ctx context.Context, s store.Updater, now time.Time, commands ...flow
 	return refusals, err
 }
 
+// post offers an external event to the flows that wait for it, at most [store.MatchLimit] of them, and records its fate.
+// One that is still delivering is offered again in the same way.
+func post(ctx context.Context, s store.Updater, now time.Time, e flows.ExternalEvent) (flows.ExternalEvent, error) {
+	need := store.Need{Match: []flows.Pair{e.Pair}}
+	if e.FlowID != nil {
+		need.Flows = append(need.Flows, *e.FlowID)
+	}
+	var settled flows.ExternalEvent
+	err := s.Update(ctx, func(tx store.Tx) error {
+		snapshot, err := tx.Load(need)
+		if err != nil {
+			return err
+		}
+		b := newBatch(snapshot)
+		offered, more := snapshot.Waiting[e.Pair], snapshot.More[e.Pair]
+		var target *flows.Flow
+		if e.FlowID != nil {
+			target, offered, more = snapshot.Flows[*e.FlowID], need.Flows, false
+		}
+		var resumed []*flows.Flow
+		for _, id := range offered {
+			if b.decide(flows.Command{FlowID: id, Action: flows.EndByEvent{Event: &e}}, now) == nil {
+				resumed = append(resumed, b.flows[id])
+			}
+		}
+		settled = e.Settle(resumed, more && len(resumed) > 0, target, now)
+		b.external = append(b.external, &settled)
+		return tx.Save(b.writes())
+	})
+	return settled, err
+}
+
+// fire ends waits whose time has come, at most limit of them, and returns the flows that LoadDue gave. now is the time
+// Decide is given; nil is the database's.
+func fire(ctx context.Context, s store.Updater, now *time.Time, limit int) ([]uuid.UUID, error) {
+	var ids []uuid.UUID
+	err := s.Update(ctx, func(tx store.Tx) error {
+		snapshot, err := tx.LoadDue(limit)
+		if err != nil {
+			return err
+		}
+		at := snapshot.Now
+		if now != nil {
+			at = *now
+		}
+		b := newBatch(snapshot)
+		ids = sortedIDs(snapshot.Flows)
+		for _, id := range ids {
+			// A refusal takes no part: by another clock than the database's the time may not have come.
+			_ = b.decide(flows.Command{FlowID: id, Action: flows.FireDue{Generation: snapshot.Flows[id].Wait.Generation}}, at)
+		}
+		return tx.Save(b.writes())
+	})
+	return ids, err
+}
+
+func sortedIDs(flows map[uuid.UUID]*flows.Flow) []uuid.UUID {
+	return slices.SortedFunc(maps.Keys(flows), func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
+}
+
 // batch works out the net effect of many commands.
 type batch struct {
 	recorded, flows map[uuid.UUID]*flows.Flow // before the batch, and now
 	steps           map[store.StepKey]*flows.Step
+	buffered        map[flows.Pair][]*flows.ExternalEvent
 	erased          map[uuid.UUID]bool
 	changed         map[uuid.UUID]bool
 	written         map[store.StepKey]bool
 	events          []flows.Event
+	external        []*flows.ExternalEvent
 }
 
 func newBatch(s store.Snapshot) *batch {
-	return &batch{
-		recorded: s.Flows, flows: maps.Clone(s.Flows), steps: maps.Clone(s.Steps),
+	b := &batch{
+		recorded: s.Flows, flows: maps.Clone(s.Flows), steps: maps.Clone(s.Steps), buffered: maps.Clone(s.Buffered),
 		erased: map[uuid.UUID]bool{}, changed: map[uuid.UUID]bool{}, written: map[store.StepKey]bool{},
 	}
+	if b.flows == nil {
+		b.flows = map[uuid.UUID]*flows.Flow{}
+	}
+	return b
 }
 
 func (b *batch) decide(c flows.Command, now time.Time) error {
@@ -62,9 +129,18 @@ func (b *batch) decide(c flows.Command, now time.Time) error {
 	if run, ok := c.Needs(); ok {
 		subject.Step = b.steps[store.StepKey{FlowID: c.FlowID, RunID: run}]
 	}
+	for _, pair := range c.Awaits() {
+		subject.Buffered = append(subject.Buffered, b.buffered[pair]...)
+	}
 	change, err := flows.Decide(subject, c, now)
 	if err != nil {
 		return err
+	}
+	if e := change.Consumed; e != nil {
+		b.external = append(b.external, e)
+		b.buffered[e.Pair] = slices.DeleteFunc(slices.Clone(b.buffered[e.Pair]), func(other *flows.ExternalEvent) bool {
+			return other.ID == e.ID
+		})
 	}
 	if change.Erased {
 		b.erase(c.FlowID)
@@ -96,7 +172,7 @@ func (b *batch) erase(id uuid.UUID) {
 }
 
 func (b *batch) writes() store.Writes {
-	w := store.Writes{Events: b.events}
+	w := store.Writes{Events: b.events, ExternalEvents: b.external}
 	for id, erased := range b.erased {
 		if erased {
 			w.Erased = append(w.Erased, id)
@@ -109,7 +185,7 @@ func (b *batch) writes() store.Writes {
 			continue
 		}
 		w.Updated = append(w.Updated, store.FlowUpdate{Flow: f,
-			State: !bytes.Equal(last.State, f.State), Labels: !maps.Equal(last.Labels, f.Labels)})
+			State: !bytes.Equal(last.State, f.State), Labels: !maps.Equal(last.Labels, f.Labels), Wait: last.Wait != f.Wait})
 	}
 	for key := range b.written {
 		w.Steps = append(w.Steps, b.steps[key])

@@ -38,7 +38,7 @@ func statsText(s store.Stats) string {
 	if w := s.OldestWaiting; w != nil {
 		text += "oldest " + w.FlowID.String() + " " + timeText(w.Since)
 	}
-	return text
+	return text + " next timer " + optional(s.NextTimer, timeText)
 }
 
 func testStatsEmpty(t *testing.T, s store.Store) {
@@ -61,6 +61,7 @@ func testStatsPopulation(t *testing.T, s store.Store) {
 		ByController: []store.ControllerCount{{ControllerID: "c2", Flows: 5}, {ControllerID: "c1", Flows: 4},
 			{ControllerID: "c3", Flows: 2}, {ControllerID: "C1", Flows: 1}},
 		OldestWaiting: &store.WaitingFlow{FlowID: flowID(2), Since: at(102)},
+		NextTimer:     pointer(farAway),
 	}
 	same(t, "stats", statsText(stats(t, s)), statsText(want))
 }

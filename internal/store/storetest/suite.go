@@ -35,6 +35,13 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Steps", stepCases()},
 		{"Events", eventCases()},
 		{"Stats", statsCases()},
+		{"Due", dueCases()},
+		{"Match", matchCases()},
+		{"Buffered", bufferedCases()},
+		{"Receipts", receiptCases()},
+		{"Retention", retentionCases()},
+		{"Keys", keyCases()},
+		{"WaitRaces", waitRaceCases()},
 	}
 	for _, subject := range subjects {
 		t.Run(subject.name, func(t *testing.T) {
@@ -115,10 +122,13 @@ func save(t *testing.T, s store.Store, w store.Writes) {
 func needOf(w store.Writes) store.Need {
 	need := store.Need{Flows: slices.Clone(w.Erased)}
 	for _, f := range w.Created {
-		need.Flows = append(need.Flows, f.ID)
+		need.Flows, need.Await = append(need.Flows, f.ID), append(need.Await, pairsOf(f)...)
 	}
 	for _, u := range w.Updated {
-		need.Flows = append(need.Flows, u.Flow.ID)
+		need.Flows, need.Await = append(need.Flows, u.Flow.ID), append(need.Await, pairsOf(u.Flow)...)
+	}
+	for _, e := range w.ExternalEvents {
+		need.Events, need.Await = append(need.Events, e.ID), append(need.Await, e.Pair)
 	}
 	for _, e := range w.Events {
 		need.Flows = append(need.Flows, e.FlowID)
@@ -131,6 +141,13 @@ func needOf(w store.Writes) store.Need {
 		need.Answers = append(need.Answers, a.Key)
 	}
 	return need
+}
+
+func pairsOf(f *flows.Flow) []flows.Pair {
+	if f.Wait == nil {
+		return nil
+	}
+	return f.Wait.Pairs()
 }
 
 // create saves flows with an event each.
@@ -215,6 +232,25 @@ func allSteps(ctx context.Context, s store.Reader, q store.StepQuery) ([]*flows.
 		}
 		if len(page.Items) > q.Limit || pages > 20_000 {
 			return nil, fmt.Errorf("page %d has %d steps, limit %d", pages, len(page.Items), q.Limit)
+		}
+		all = append(all, page.Items...)
+		if page.Next == nil {
+			return all, nil
+		}
+		q.From = page.Next
+	}
+}
+
+// allReceipts pages through q to the end.
+func allReceipts(ctx context.Context, s store.Reader, q store.ExternalEventQuery) ([]*flows.ExternalEvent, error) {
+	var all []*flows.ExternalEvent
+	for pages := 0; ; pages++ {
+		page, err := s.ExternalEvents(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		if len(page.Items) > q.Limit || pages > 20_000 {
+			return nil, fmt.Errorf("page %d has %d receipts, limit %d", pages, len(page.Items), q.Limit)
 		}
 		all = append(all, page.Items...)
 		if page.Next == nil {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"taskflow/internal/flows"
+
+	"github.com/google/uuid"
 )
 
 // This file writes everything a store returns as text, every field of it, so that two answers can be compared and a
@@ -41,7 +43,7 @@ func waitText(w *flows.Wait) string {
 	if w == nil {
 		return "-"
 	}
-	return string(flows.EncodeWait(w)) + timeText(w.Since)
+	return string(flows.StoreWait(w)) + timeText(w.Since)
 }
 
 func resumedText(r *flows.ResumedBy) string {
@@ -69,6 +71,22 @@ func eventText(e flows.Event) string {
 }
 
 func eventsText(list []flows.Event) string { return lines(list, eventText) }
+
+func receiptText(e *flows.ExternalEvent) string {
+	payload := "-"
+	if e.Payload != nil {
+		payload = string(e.Payload)
+	}
+	text := fmt.Sprintf("external event %s %q/%q for=%s %s actor=%q at=%s expires=%s payload=%s resumed %d:", e.ID,
+		e.Pair.Topic, e.Pair.CorrelationID, optional(e.FlowID, uuid.UUID.String), e.Outcome, e.Actor, timeText(e.At),
+		timeText(e.ExpiresAt), payload, e.FlowCount)
+	for _, f := range e.Flows {
+		text += fmt.Sprintf(" %s@%d", f.FlowID, f.Revision)
+	}
+	return text
+}
+
+func receiptsText(list []*flows.ExternalEvent) string { return lines(list, receiptText) }
 
 func lines[T any](list []T, text func(T) string) string {
 	out := make([]string, len(list))

@@ -224,9 +224,18 @@ func testCancelledBefore(t *testing.T, s store.Store) {
 	if err := s.Update(ctx, loadAndSave); !errors.Is(err, context.Canceled) {
 		t.Errorf("Update = %v, want context.Canceled", err)
 	}
-	if _, err := s.SweepAnswers(ctx, epoch, 1); !errors.Is(err, context.Canceled) {
-		t.Errorf("SweepAnswers = %v, want context.Canceled", err)
+	others := map[string]func() error{
+		"SweepAnswers":        func() error { _, err := s.SweepAnswers(ctx, farAway, 1); return err },
+		"SweepExternalEvents": func() error { _, err := s.SweepExternalEvents(ctx, farAway, 1); return err },
+		"Prune":               func() error { _, err := s.Prune(ctx, farAway, 1); return err },
+		"AddCallbackKey":      func() error { return s.AddCallbackKey(ctx, callbackKey(1, 1), false) },
 	}
+	for name, change := range others {
+		if err := change(); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s = %v, want context.Canceled", name, err)
+		}
+	}
+	expectKeys(t, s)
 	unchanged(t, s)
 }
 
@@ -280,6 +289,15 @@ func testCancelledReads(t *testing.T, s store.Store) {
 			_, err := s.Events(ctx, store.EventQuery{FlowID: flowID(1), FromFlow: true, Limit: 1})
 			return err
 		},
+		"ExternalEvent": func() error { _, err := s.ExternalEvent(ctx, stepID(1)); return err },
+		"ExternalEvents": func() error {
+			_, err := s.ExternalEvents(ctx, store.ExternalEventQuery{Limit: 1})
+			return err
+		},
+		"Delivering":    func() error { _, err := s.Delivering(ctx, 1); return err },
+		"NextDue":       func() error { _, _, _, err := s.NextDue(ctx); return err },
+		"CountEnded":    func() error { _, err := s.CountEnded(ctx, farAway); return err },
+		"CallbackKeys":  func() error { _, err := s.CallbackKeys(ctx); return err },
 		"Stats":         func() error { _, err := s.Stats(ctx); return err },
 		"SchemaVersion": func() error { _, err := s.SchemaVersion(ctx); return err },
 	}

@@ -36,13 +36,29 @@ func fullFlow(n int) *flows.Flow {
 		ID: flowID(n), Mode: flows.Mirrored, ControllerID: "kate/inbox", Goal: fmt.Sprint("full ", n),
 		OwnerSessionKey: "agent:kate:session:abc", RequesterOrigin: "slack", CurrentStep: "collect",
 		State: json.RawMessage(`{"a":[1,{"b":null}],"c":1.10}`),
-		Wait: &flows.Wait{Kind: flows.WaitManual, Details: json.RawMessage(`{"why":"review"}`), Generation: 7,
-			Since: at(n + 3)},
+		Wait:  fullWait(n),
 		ResumedBy: &flows.ResumedBy{Kind: flows.ResumedManually, Outcome: flows.OutcomeResumed, At: at(n + 2),
 			Condition: pointer(2), EventID: pointer(stepID(n))},
 		Status: flows.Waiting, Revision: 1 << 40,
 		Labels:     map[string]string{"env": "prod", "team": "billing", "empty": ""},
 		StepsTotal: 12, StepsActive: 5, CreatedAt: at(n), UpdatedAt: at(n + 4),
+	}
+}
+
+// fullWait is a wait with a value in every field that one can have.
+func fullWait(n int) *flows.Wait {
+	return &flows.Wait{
+		Kind: flows.WaitAnyOf, Details: json.RawMessage(`{"why":"review","n":1.10}`), Generation: 7, Since: at(n + 3),
+		CallbackKey: "key-0001",
+		Conditions: []flows.Condition{
+			{Kind: flows.WaitTimer, At: at(n + 1000).Add(time.Microsecond)},
+			{Kind: flows.WaitExternalEvent, Pair: flows.Pair{Topic: "payment", CorrelationID: "order-7"}},
+			{Kind: flows.WaitCallback},
+			{Kind: flows.WaitCallback, Verify: &flows.Verify{Scheme: "hmac-sha256", Header: "X-Sig", Secret: "s\"<&é"}},
+			{Kind: flows.WaitManual},
+			{Kind: flows.WaitExternalEvent, Pair: flows.Pair{Topic: "payment", CorrelationID: "order-8"}},
+		},
+		Timeout: &flows.Timeout{At: at(n + 2000), Then: flows.TimeoutResumes, Patch: json.RawMessage(`{"late":1.10}`)},
 	}
 }
 
@@ -85,7 +101,7 @@ func testAllStatuses(t *testing.T, s store.Store) {
 		f := newFlow(i)
 		f.Status = status
 		if status == flows.Waiting {
-			f.Wait = &flows.Wait{Kind: flows.WaitManual, Since: at(i)}
+			f.Wait = fullWait(i)
 		}
 		if status.Terminal() {
 			f.EndedAt = pointer(at(i))
@@ -104,10 +120,10 @@ func testUpdatedFields(t *testing.T, s store.Store) {
 	create(t, s, f)
 	for _, full := range []*flows.Flow{fullFlow(1), endedFlow(1)} { // mode, controller, owner, requester never change
 		full.Mode, full.ControllerID, full.OwnerSessionKey, full.RequesterOrigin = f.Mode, f.ControllerID, f.OwnerSessionKey, ""
-		save(t, s, store.Writes{Updated: []store.FlowUpdate{{Flow: full, State: true, Labels: true}}})
+		save(t, s, store.Writes{Updated: []store.FlowUpdate{{Flow: full, State: true, Labels: true, Wait: true}}})
 		same(t, "filled", flowText(readFlow(t, s, f.ID)), flowText(full))
 	}
-	save(t, s, store.Writes{Updated: []store.FlowUpdate{{Flow: f, State: true, Labels: true}}})
+	save(t, s, store.Writes{Updated: []store.FlowUpdate{{Flow: f, State: true, Labels: true, Wait: true}}})
 	same(t, "emptied", flowText(readFlow(t, s, f.ID)), flowText(f))
 }
 
@@ -240,7 +256,7 @@ func testTimes(t *testing.T, s store.Store) {
 		next := *f
 		next.Status, next.Wait, next.EndedAt = flows.Finished, nil, &moment
 		next.ResumedBy = &flows.ResumedBy{Kind: flows.ResumedManually, Outcome: flows.OutcomeResumed, At: moment}
-		save(t, s, store.Writes{Updated: []store.FlowUpdate{{Flow: &next}}})
+		save(t, s, store.Writes{Updated: []store.FlowUpdate{{Flow: &next, Wait: true}}})
 		same(t, "ended flow", flowText(readFlow(t, s, f.ID)), flowText(&next))
 		same(t, "event", eventsText(trail(t, s, f.ID)), eventsText([]flows.Event{event}))
 		got, err := s.Step(t.Context(), stepKey(step))
@@ -265,6 +281,16 @@ func testWaits(t *testing.T, s store.Store) {
 		{resumed: &flows.ResumedBy{Kind: flows.ResumedManually, Outcome: flows.OutcomeResumed, At: at(2)}},
 		{resumed: &flows.ResumedBy{Kind: "timer", Outcome: "rejected", At: at(3), Condition: pointer(0),
 			EventID: pointer(stepID(1))}},
+		{wait: fullWait(1)},
+		{wait: &flows.Wait{Kind: flows.WaitTimer, Generation: 3, Since: at(1),
+			Conditions: []flows.Condition{{Kind: flows.WaitTimer, At: time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)}}}},
+		{wait: &flows.Wait{Kind: flows.WaitTimer, Generation: 3, Since: at(1),
+			Conditions: []flows.Condition{{Kind: flows.WaitTimer, At: time.Date(1, 1, 1, 0, 0, 0, 1000, time.UTC)}}}},
+		{wait: &flows.Wait{Kind: flows.WaitExternalEvent, Generation: 4, Since: at(1), Conditions: []flows.Condition{
+			{Kind: flows.WaitExternalEvent, Pair: flows.Pair{Topic: "t'\"\\ %_:é漢😀", CorrelationID: strings.Repeat("😀", 256)}}}}},
+		{wait: &flows.Wait{Kind: flows.WaitCallback, Generation: 5, Since: at(1), CallbackKey: "key-0001",
+			Conditions: []flows.Condition{{Kind: flows.WaitCallback, Verify: &flows.Verify{Scheme: "github", Secret: "s"}}},
+			Timeout:    &flows.Timeout{At: at(9), Then: flows.TimeoutCancels}}},
 		{wait: &flows.Wait{Kind: flows.WaitManual, Generation: 9, Since: at(4)},
 			resumed: &flows.ResumedBy{Kind: flows.ResumedManually, Outcome: flows.OutcomeResumed, At: at(2)}},
 		{},
@@ -275,7 +301,7 @@ func testWaits(t *testing.T, s store.Store) {
 		if stage.wait != nil {
 			next.Status = flows.Waiting
 		}
-		save(t, s, store.Writes{Updated: []store.FlowUpdate{{Flow: &next}}})
+		save(t, s, store.Writes{Updated: []store.FlowUpdate{{Flow: &next, Wait: true}}})
 		same(t, "flow", flowText(readFlow(t, s, f.ID)), flowText(&next))
 		same(t, "loaded", flowText(load(t, s, store.Need{Flows: []uuid.UUID{f.ID}}).Flows[f.ID]), flowText(&next))
 	}

@@ -1,0 +1,216 @@
+package sqlite
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"taskflow/internal/flows"
+	"taskflow/internal/store"
+
+	"github.com/google/uuid"
+)
+
+const selectAnswer = `SELECT key, fingerprint, created_at, response FROM answers WHERE key = ?`
+
+// Load implements [store.Tx]. It needs no locks on rows or pairs: the transaction has the file's.
+func (t *tx) Load(need store.Need) (store.Snapshot, error) {
+	s := store.Snapshot{
+		Now:      t.s.clock(),
+		Flows:    make(map[uuid.UUID]*flows.Flow, len(need.Flows)),
+		Steps:    make(map[store.StepKey]*flows.Step, len(need.Steps)),
+		Answers:  make(map[store.AnswerKey]*store.Answer, len(need.Answers)),
+		Buffered: make(map[flows.Pair][]*flows.ExternalEvent, len(need.Await)),
+		Waiting:  make(map[flows.Pair][]uuid.UUID, len(need.Match)),
+		More:     make(map[flows.Pair]bool),
+		Events:   make(map[uuid.UUID]*flows.ExternalEvent, len(need.Events)),
+	}
+	for _, key := range need.Answers {
+		a := new(store.Answer)
+		if t.found(func(r row) error { return scanAnswer(r, a) }, selectAnswer, key[:]) {
+			s.Answers[key] = a
+		}
+	}
+	for _, id := range need.Flows {
+		t.loadFlow(&s, id)
+	}
+	for _, key := range need.Steps {
+		step := new(flows.Step)
+		if t.found(func(r row) error { return scanStep(r, step) }, selectStep, key.FlowID[:], key.RunID) {
+			s.Steps[key] = step
+		}
+	}
+	for _, id := range need.Events {
+		e := new(flows.ExternalEvent)
+		if t.found(func(r row) error { return scanExternal(r, e) }, selectExternal, id[:]) {
+			s.Events[id] = e
+		}
+	}
+	if len(need.Await) > 0 {
+		these := hexList(need.Flows)
+		for _, pair := range need.Await {
+			t.loadBuffered(&s, pair, these)
+		}
+	}
+	for _, pair := range need.Match {
+		t.loadWaiting(&s, pair)
+	}
+	// After the first failure every statement returns it and does nothing, so asking once is enough.
+	if t.err != nil {
+		return store.Snapshot{}, t.err
+	}
+	return s, nil
+}
+
+// found is one for one of many statements: false where there is no row or something failed, which t.err tells apart.
+func (t *tx) found(scan func(row) error, query string, args ...any) bool {
+	found, err := t.one(scan, query, args...)
+	return found && err == nil
+}
+
+// loadFlow adds a flow to what was found, and returns it; nil where there is none.
+func (t *tx) loadFlow(s *store.Snapshot, id uuid.UUID) *flows.Flow {
+	if f := s.Flows[id]; f != nil {
+		return f
+	}
+	f := new(flows.Flow)
+	if !t.found(func(r row) error { return scanFlow(r, f) }, selectFlow, id[:]) {
+		return nil
+	}
+	s.Flows[id] = f
+	return f
+}
+
+// What has expired or is for other flows is left out, however much of it there is: it must not crowd out what is kept for
+// these. The list of flows is read only where some event names its flow.
+const selectBuffered = `
+SELECT ` + externalColumns + ` FROM external_events INDEXED BY external_events_buffered
+WHERE outcome = 'buffered' AND topic = ? AND correlation_id = ? AND expires_at > ?
+	AND (flow_id IS NULL OR flow_id IN (SELECT unhex(value) FROM json_each(?)))
+ORDER BY at, id LIMIT ?`
+
+// loadBuffered adds the events that are kept for a pair and for any flow or one of these, a JSON list of ids in hex.
+func (t *tx) loadBuffered(s *store.Snapshot, pair flows.Pair, these string) {
+	if _, known := s.Buffered[pair]; known {
+		return
+	}
+	var list []*flows.ExternalEvent
+	_ = t.each(func(r row) error {
+		e := new(flows.ExternalEvent)
+		list = append(list, e)
+		return scanExternal(r, e)
+	}, selectBuffered, pair.Topic, pair.CorrelationID, s.Now.UnixMicro(), these, store.MatchLimit)
+	s.Buffered[pair] = list
+}
+
+// hexList is a JSON list of identifiers in hex.
+func hexList(ids []uuid.UUID) string {
+	var list strings.Builder
+	list.WriteString("[")
+	for i, id := range ids {
+		if i > 0 {
+			list.WriteString(",")
+		}
+		fmt.Fprintf(&list, `"%x"`, id[:])
+	}
+	list.WriteString("]")
+	return list.String()
+}
+
+const selectAwaiting = `
+SELECT flow_id FROM awaited WHERE topic = ? AND correlation_id = ? ORDER BY since, flow_id LIMIT ?`
+
+// loadWaiting adds the flows that wait for a pair. Where one no longer does (see repair) it looks again without it.
+func (t *tx) loadWaiting(s *store.Snapshot, pair flows.Pair) {
+	if _, known := s.Waiting[pair]; known {
+		return
+	}
+	for t.err == nil {
+		ids, _ := t.ids(selectAwaiting, pair.Topic, pair.CorrelationID, store.MatchLimit+1)
+		var waiting []uuid.UUID
+		for _, id := range ids[:min(len(ids), store.MatchLimit)] {
+			f := t.loadFlow(s, id)
+			if f != nil && f.Wait != nil && slices.Contains(f.Wait.Pairs(), pair) {
+				waiting = append(waiting, id)
+				continue
+			}
+			t.repair(id, f)
+		}
+		if len(waiting) == min(len(ids), store.MatchLimit) {
+			s.Waiting[pair] = waiting
+			if len(ids) > store.MatchLimit {
+				s.More[pair] = true
+			}
+			return
+		}
+	}
+}
+
+const selectDue = `
+SELECT id FROM flows INDEXED BY flows_due
+WHERE due_at IS NOT NULL AND waiting_since IS NOT NULL AND due_at <= ? ORDER BY due_at, id LIMIT ?`
+
+// LoadDue implements [store.Tx].
+func (t *tx) LoadDue(limit int) (store.Snapshot, error) {
+	s := store.Snapshot{Now: t.s.clock(), Flows: make(map[uuid.UUID]*flows.Flow)}
+	ids, err := t.ids(selectDue, s.Now.UnixMicro(), limit)
+	if err != nil {
+		return store.Snapshot{}, err
+	}
+	for _, id := range ids {
+		f := t.loadFlow(&s, id)
+		if f == nil { // a failure: its row was there a moment ago
+			break
+		}
+		if due := dueAt(f); due == nil || due.After(s.Now) {
+			delete(s.Flows, id)
+			t.repair(id, f)
+		}
+	}
+	if t.err != nil {
+		return store.Snapshot{}, t.err
+	}
+	return s, nil
+}
+
+// dueAt is when the flow's wait ends by the clock; nil where it does not.
+func dueAt(f *flows.Flow) *time.Time {
+	if f.Wait == nil {
+		return nil
+	}
+	at, ok := f.Wait.Due()
+	if !ok {
+		return nil
+	}
+	return &at
+}
+
+const (
+	updateDue     = `UPDATE flows SET due_at = ? WHERE id = ?`
+	deleteAwaited = `DELETE FROM awaited WHERE flow_id = ?`
+	insertAwaited = `INSERT INTO awaited (topic, correlation_id, since, flow_id) VALUES (?, ?, ?, ?)`
+)
+
+// repair makes what a flow is found by agree with the flow, nil where there is none. The release before this one, run on
+// the file again, has changed or erased flows without that; left there, it would be found again for ever.
+func (t *tx) repair(id uuid.UUID, f *flows.Flow) {
+	if f == nil {
+		t.do(deleteAwaited, id[:])
+	} else {
+		t.rematch(f)
+		t.do(updateDue, microsOf(dueAt(f)), id[:])
+	}
+	_, _ = t.mark(0)
+}
+
+// rematch rewrites the rows of awaited that belong to a flow.
+func (t *tx) rematch(f *flows.Flow) {
+	t.do(deleteAwaited, f.ID[:])
+	if f.Wait == nil {
+		return
+	}
+	for _, pair := range f.Wait.Pairs() {
+		t.do(insertAwaited, pair.Topic, pair.CorrelationID, f.Wait.Since.UnixMicro(), f.ID[:])
+	}
+}
