@@ -1,6 +1,6 @@
 // Command bench measures the server and the baselines it is compared with: a closed-loop load generator over HTTP
 // (load), one SQL statement under pgbench (pgbench), the plain handler most people would write (plain-server), and all
-// of them in one go on one private PostgreSQL (compare).
+// of them in one go on one private PostgreSQL (compare); and waits that end by themselves (waits).
 //
 // It knows the server by its HTTP contract and its built binary alone; of the server's packages it uses none but the
 // test helper that starts PostgreSQL. Nothing but developers and `make bench` runs it.
@@ -20,6 +20,7 @@ type commands struct {
 	Load        loadCommand    `cmd:"" help:"Drive a server over HTTP in a closed loop and print throughput and latency."`
 	Pgbench     pgbenchCommand `cmd:"" help:"Baseline (a): one SQL statement per change, under pgbench."`
 	PlainServer plainCommand   `cmd:"" help:"Baseline (b): serve the plain handler: begin, select, update, insert, commit."`
+	Waits       waitsCommand   `cmd:"" help:"Measure how late timers are while servers are killed, and what a million waiting flows cost."`
 	Compare     compareCommand `cmd:"" help:"Run both baselines and the server on one private PostgreSQL and print the ratios."`
 }
 

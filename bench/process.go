@@ -31,6 +31,7 @@ var errExited = errors.New("exited by itself")
 type process struct {
 	name   string
 	url    string
+	pid    int
 	cancel context.CancelFunc
 	exited chan struct{} // closed when the process is gone
 	ended  error         // how it ended; to be read once exited is closed
@@ -51,6 +52,7 @@ func startServer(ctx context.Context, name, address string, variables []string, 
 		cancel()
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
+	p.pid = command.Process.Pid
 	go func() { // ends with the process; Stop waits for it
 		defer close(p.exited)
 		p.ended = command.Wait()
@@ -99,6 +101,13 @@ func isReady(ctx context.Context, client *http.Client, url string) bool {
 func (p *process) Stop() {
 	p.cancel()
 	<-p.exited
+}
+
+// Kill ends the process with SIGKILL and waits until it is gone.
+func (p *process) Kill() error {
+	err := syscall.Kill(p.pid, syscall.SIGKILL)
+	p.Stop()
+	return err
 }
 
 // complaint is what there is to know of a server that a measurement failed on, as an error: how it ended, if it did,
