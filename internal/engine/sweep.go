@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -38,16 +39,15 @@ func (e *Engine) sweepOnce() error {
 	if err != nil {
 		return err
 	}
-	if err := e.sweep("stored answers", now.Add(-e.options.AnswerTTL), sweepBatch, e.store.SweepAnswers); err != nil {
-		return err
+	// What cannot be swept is no reason to keep the rest.
+	err = errors.Join(
+		e.sweep("stored answers", now.Add(-e.options.AnswerTTL), sweepBatch, e.store.SweepAnswers),
+		e.sweep("receipts", now.Add(-keepReceipts), sweepBatch, e.store.SweepExternalEvents),
+	)
+	if e.options.RetainTerminal > 0 {
+		err = errors.Join(err, e.sweep("ended flows", now.Add(-e.options.RetainTerminal), pruneBatch, e.store.Prune))
 	}
-	if err := e.sweep("receipts", now.Add(-keepReceipts), sweepBatch, e.store.SweepExternalEvents); err != nil {
-		return err
-	}
-	if e.options.RetainTerminal == 0 {
-		return nil
-	}
-	return e.sweep("ended flows", now.Add(-e.options.RetainTerminal), pruneBatch, e.store.Prune)
+	return err
 }
 
 // now is the database's clock.

@@ -68,12 +68,23 @@ func (a *api) endByCallback(reject bool) func(http.ResponseWriter, *http.Request
 			outcome = "already_resumed"
 			err = a.endedBy(r.Context(), c, reject)
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, flows.ErrWaitEnded) && fromForm(r):
+			a.writePage(w, http.StatusGone, callbackView{Ended: true})
+		case err != nil:
 			return err
+		case fromForm(r):
+			a.writePage(w, http.StatusOK, callbackView{Done: true})
+		default:
+			jsonReply(http.StatusOK, marshal(map[string]string{"outcome": outcome})).write(w)
 		}
-		a.answerCallback(w, r, outcome)
 		return nil
 	}
+}
+
+// fromForm reports whether a person sent the request with a browser's form: they get a page, everybody else JSON.
+func fromForm(r *http.Request) bool {
+	return isForm(r.Header.Get("Content-Type")) && strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
 // verified checks the body's signature where the wait asks for one.
@@ -160,15 +171,6 @@ func (e cause) is(c capability, reject bool) bool {
 		want = flows.OutcomeRejected
 	}
 	return e.Kind == flows.ResumedByCallback && e.Outcome == want && (e.Condition == nil || *e.Condition == c.condition)
-}
-
-// answerCallback answers a page to a browser's form, and JSON to everybody else.
-func (a *api) answerCallback(w http.ResponseWriter, r *http.Request, outcome string) {
-	if isForm(r.Header.Get("Content-Type")) && strings.Contains(r.Header.Get("Accept"), "text/html") {
-		a.writePage(w, http.StatusOK, callbackView{Done: true})
-		return
-	}
-	jsonReply(http.StatusOK, marshal(map[string]string{"outcome": outcome})).write(w)
 }
 
 // callbackPayload is what goes under state.resume_event: JSON as it is, a form as an object, anything else, also what

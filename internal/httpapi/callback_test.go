@@ -206,6 +206,11 @@ func TestCallbackPages(t *testing.T) {
 			t.Errorf("the answer to a form: %s", done.body)
 		}
 		api.get(flow).has("/status", `"running"`)
+		late := api.post(url+"/reject", "", formType, "Accept: text/html", "Origin: null").want(410).hasHeader("Content-Type", "text/html; charset=utf-8")
+		if !strings.Contains(late.body, "This is over") {
+			t.Errorf("the answer to a form that came late: %s", late.body)
+		}
+		api.post(url+"/reject", "", formType).problem(410, "wait-ended")
 		_, url = api.callback(callbackWait)
 		api.post(url+"/reject", "a=1", formType, "Origin: https://elsewhere.example", "Sec-Fetch-Site: cross-site").want(200).hasHeader("Content-Type", "application/json")
 		api.post("/flows", createBody(""), "Origin: https://elsewhere.example", "Sec-Fetch-Site: cross-site").problem(403, "forbidden")
