@@ -39,7 +39,7 @@ func (c *pruneCommand) Run(ctx context.Context, config *databaseConfig, out io.W
 }
 
 func (c *pruneCommand) prune(ctx context.Context, db store.Store) (int64, error) {
-	now, err := databaseClock(ctx, db)
+	now, err := store.Now(ctx, db)
 	if err != nil {
 		return 0, err
 	}
@@ -55,16 +55,6 @@ func (c *pruneCommand) prune(ctx context.Context, db store.Store) (int64, error)
 			return total, err
 		}
 	}
-}
-
-// databaseClock reads the one clock that counts.
-func databaseClock(ctx context.Context, db store.Store) (now time.Time, err error) {
-	err = db.Update(ctx, func(tx store.Tx) error {
-		snapshot, err := tx.Load(store.Need{})
-		now = snapshot.Now
-		return err
-	})
-	return now, err
 }
 
 type rotateCommand struct{}
@@ -103,7 +93,7 @@ func firstCallbackKey(ctx context.Context, db store.Store, log *slog.Logger) {
 
 // addCallbackKey makes a key and returns its id; with onlyFirst it does so only where there is none.
 func addCallbackKey(ctx context.Context, db store.Store, onlyFirst bool) (string, error) {
-	now, err := databaseClock(ctx, db)
+	now, err := store.Now(ctx, db)
 	if err != nil {
 		return "", err
 	}

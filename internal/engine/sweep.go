@@ -35,7 +35,9 @@ func (e *Engine) sweepAll() {
 
 // sweepOnce deletes everything that has expired by the database's clock, or as much as it can until the engine stops.
 func (e *Engine) sweepOnce() error {
-	now, err := e.now()
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	now, err := store.Now(ctx, e.store)
 	if err != nil {
 		return err
 	}
@@ -48,18 +50,6 @@ func (e *Engine) sweepOnce() error {
 		err = errors.Join(err, e.sweep("ended flows", now.Add(-e.options.RetainTerminal), pruneBatch, e.store.Prune))
 	}
 	return err
-}
-
-// now is the database's clock.
-func (e *Engine) now() (now time.Time, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
-	defer cancel()
-	err = e.store.Update(ctx, func(tx store.Tx) error {
-		snapshot, err := tx.Load(store.Need{})
-		now = snapshot.Now
-		return err
-	})
-	return now, err
 }
 
 // sweep deletes batch by batch.

@@ -67,6 +67,16 @@ type CallbackKey struct {
 	CreatedAt time.Time
 }
 
+// Now reads the database's clock, the one clock that counts.
+func Now(ctx context.Context, u Updater) (now time.Time, err error) {
+	err = u.Update(ctx, func(tx Tx) error {
+		snapshot, err := tx.Load(Need{})
+		now = snapshot.Now
+		return err
+	})
+	return now, err
+}
+
 // Tx is one transaction. Load comes first and once; Save last, and at most once.
 type Tx interface {
 	// Load locks and reads. Locks are taken in one order by every writer: answer keys, then pairs, then flows by id.
