@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/google/uuid"
@@ -120,8 +119,6 @@ func TestBodiesOfCallbacks(t *testing.T) {
 
 // TestForgedCallbacks wants one and the same 404 of all of them, and nothing read.
 func TestForgedCallbacks(t *testing.T) {
-	var reads atomic.Int64
-	count := func(s *setup) { s.reads = func(context.Context) error { reads.Add(1); return nil } }
 	eachStore(t, func(t *testing.T, api *client) {
 		_, a := api.waiting(`{"kind":"any_of","conditions":[{"kind":"callback"},{"kind":"callback"}]}`)
 		_, b := api.callback(callbackWait)
@@ -148,7 +145,7 @@ func TestForgedCallbacks(t *testing.T) {
 		}
 		before := api.snapshot()
 		for what, bad := range forged {
-			reads.Store(0)
+			api.reads.Store(0)
 			for _, path := range []string{"/callbacks/" + bad, "/callbacks/" + bad + "/reject"} {
 				p := api.post(path, "{}").problem(404, "not-found")
 				wantText(t, what, strings.ReplaceAll(p.body, p.header.Get("X-Request-Id"), "-"), `{"type":"/problems/not-found","title":"Not found","status":404,"detail":"There is no such callback.","instance":"-"}`)
@@ -156,7 +153,7 @@ func TestForgedCallbacks(t *testing.T) {
 			}
 			api.get("/callbacks/"+bad).problem(404, "not-found")
 			api.do("HEAD", "/callbacks/"+bad, "").want(404)
-			if n := reads.Load(); n != 0 {
+			if n := api.reads.Load(); n != 0 {
 				t.Errorf("%s: the database was read %d times", what, n)
 			}
 		}
@@ -165,7 +162,7 @@ func TestForgedCallbacks(t *testing.T) {
 			t.Fatal("the test has altered its token")
 		}
 		api.post(one, "").want(200)
-	}, count)
+	}, func(s *setup) { s.countReads = true })
 }
 
 // TestCallbackPages looks at the page as a browser and as a mail scanner.

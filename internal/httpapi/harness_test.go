@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +45,8 @@ type setup struct {
 	withoutKey bool
 	// reads, where it is set, is asked before every read, and its error is the read's.
 	reads func(context.Context) error
+	// countReads counts the reads of this server: client.reads.
+	countReads bool
 }
 
 // eachStore runs a test against a server of its own on each of the databases.
@@ -119,6 +122,10 @@ func serve(t testing.TB, db store.Store, s setup) *client {
 		db = faulty
 	}
 	reader := store.Reader(db)
+	counter := new(atomic.Int64)
+	if s.countReads {
+		s.reads = func(context.Context) error { counter.Add(1); return nil }
+	}
 	if s.reads != nil {
 		reader = faultyReader{reader, s.reads}
 	}
@@ -142,7 +149,7 @@ func serve(t testing.TB, db store.Store, s setup) *client {
 	server := httptest.NewServer(api)
 	t.Cleanup(server.Close)
 	return &client{
-		t: t, url: server.URL, http: noRedirects(server.Client()), api: api, faulty: faulty, stopEngine: stop, closeStore: closeStore, logged: logged,
+		t: t, url: server.URL, http: noRedirects(server.Client()), api: api, faulty: faulty, stopEngine: stop, closeStore: closeStore, logged: logged, reads: counter,
 	}
 }
 
@@ -181,6 +188,7 @@ type client struct {
 	// stopEngine and closeStore may be called before the test's end, which calls them again.
 	stopEngine, closeStore func()
 	logged                 *logBuffer
+	reads                  *atomic.Int64 // where setup.countReads is set
 }
 
 // in is the client for a subtest.
