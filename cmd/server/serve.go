@@ -76,11 +76,14 @@ func (c *serveCommand) Run(ctx context.Context, config *databaseConfig, log *slo
 	if err != nil {
 		return err
 	}
+	keyless := tryCallbackKey(ctx, db, log)
 	api, changes, err := c.build(ctx, db, log)
 	if err == nil {
 		serving, done := context.WithCancel(ctx)
 		var keys sync.WaitGroup
-		keys.Go(func() { firstCallbackKey(serving, db, log) })
+		if keyless {
+			keys.Go(func() { firstCallbackKey(serving, db, log) })
+		}
 		err = c.listenAndServe(ctx, api, log)
 		done()
 		keys.Wait()
@@ -89,6 +92,17 @@ func (c *serveCommand) Run(ctx context.Context, config *databaseConfig, log *slo
 	finish(changes, db, log)
 	log.Info("stopped")
 	return err
+}
+
+// tryCallbackKey sees to the first callback key, and reports whether there may still be none.
+func tryCallbackKey(ctx context.Context, db *database, log *slog.Logger) (keyless bool) {
+	starting, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	_, err := addCallbackKey(starting, db, true)
+	if err != nil {
+		log.WarnContext(ctx, "there is no callback key yet", "error", err)
+	}
+	return err != nil
 }
 
 // build wires the engine and the HTTP interface over the store.
@@ -102,9 +116,6 @@ func (c *serveCommand) build(ctx context.Context, db *database, log *slog.Logger
 	}
 	starting, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
-	if _, err := addCallbackKey(starting, db, true); err != nil {
-		log.WarnContext(ctx, "there is no callback key yet", "error", err)
-	}
 	api, err := httpapi.New(starting, changes, db, httpapi.Options{
 		RequireIfMatch: c.RequireIfMatch, MaxBody: int64(c.MaxBody), MaxState: int(c.MaxState),
 		RequestTimeout: requestTimeout, CORSOrigins: c.CORSOrigins, SchemaVersion: db.schemaVersion,
