@@ -7,7 +7,6 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"taskflow/internal/flows"
@@ -97,7 +96,6 @@ type Engine struct {
 	seed    maphash.Seed
 	stopped chan struct{} // closed when no more requests are taken
 	work    sync.WaitGroup
-	next    atomic.Uint32 // spreads requests that name several flows
 	clock   dueClock
 	deliver chan struct{} // holds a token where an external event is still being delivered
 
@@ -185,11 +183,15 @@ func (e *Engine) ApplyAll(ctx context.Context, commands []Command, once *Once[[]
 			r.refuse(i, ErrKeyReused) // the key is taken by the whole that the command is a part of
 		}
 	}
-	if err := e.send(ctx, r, int(e.next.Add(1)%uint32(len(e.queues)))); err != nil {
+	if err := e.send(ctx, r, wholes); err != nil {
 		return nil, nil, err
 	}
 	return r.outcomes, r.replay, r.err
 }
+
+// wholes is the committer of requests that name several flows. There is one for them all: two that commit at once would
+// wait for each other's rows.
+const wholes = 0
 
 // shard is the committer for a command. Commands on one flow meet there, and so do creates with one key. The whole name
 // is hashed: a caller's own ids may differ in a few bytes only.

@@ -183,6 +183,7 @@ func (w *workspace) writes() store.Writes {
 				State:  !sameText(entry.recorded.State, entry.flow.State),
 				Labels: !maps.Equal(entry.recorded.Labels, entry.flow.Labels),
 				Wait:   entry.recorded.Wait != entry.flow.Wait, // a wait is replaced, never altered
+				Narrow: sameCourse(entry.recorded, entry.flow),
 			})
 		}
 	}
@@ -205,6 +206,12 @@ func (w *workspace) save(tx store.Tx) error {
 		return nil
 	}
 	return tx.Save(writes)
+}
+
+// sameCourse reports whether only what a caller tells of a flow has changed: not where it stands.
+func sameCourse(a, b *flows.Flow) bool {
+	return a.Status == b.Status && a.CancelRequested == b.CancelRequested && a.Wait == b.Wait && a.ResumedBy == b.ResumedBy &&
+		a.StepsTotal == b.StepsTotal && a.StepsActive == b.StepsActive && a.EndedAt == b.EndedAt
 }
 
 // sameText reports whether two states are one and the same text in memory. A change replaces a state and never alters

@@ -41,13 +41,18 @@ func etag(f *flows.Flow) string { return `"` + strconv.FormatInt(f.Revision, 10)
 
 func (r reply) write(w http.ResponseWriter) {
 	header := w.Header()
+	// The names are in canonical form: they are not to be put into it anew for every answer.
 	set := func(name, value string) {
 		if value != "" {
-			header.Set(name, value)
+			header[name] = []string{value}
 		}
 	}
-	set("Content-Type", r.contentType)
-	set("ETag", r.etag)
+	if r.contentType == jsonType[0] {
+		header["Content-Type"] = jsonType
+	} else {
+		set("Content-Type", r.contentType)
+	}
+	set("Etag", r.etag)
 	set("Location", r.location)
 	if r.replayed {
 		set("Idempotent-Replayed", "true")

@@ -19,6 +19,7 @@ type request struct {
 	method string
 	path   string // as received, escaped
 	body   []byte // as received
+	value  any    // of the body, as guardJSON returns it
 	// ifMatch is the header of a call that takes none: it is refused, not passed over.
 	ifMatch *string
 }
@@ -58,9 +59,10 @@ func (a *api) identify(next http.Handler) http.Handler {
 		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), requestKey{}, info), a.options.RequestTimeout)
 		defer cancel()
 		r = r.WithContext(ctx)
-		w.Header().Set("X-Request-Id", info.id)
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Cache-Control", "no-store")
+		header := w.Header()
+		header["X-Request-Id"] = []string{info.id}
+		header["X-Content-Type-Options"] = noSniff
+		header["Cache-Control"] = noStore
 		recorder := &statusRecorder{ResponseWriter: w}
 		defer func() {
 			if p := recover(); p != nil {
@@ -75,6 +77,13 @@ func (a *api) identify(next http.Handler) http.Handler {
 		next.ServeHTTP(recorder, r)
 	})
 }
+
+// Header values that most answers share; they are never altered.
+var (
+	noSniff  = []string{"nosniff"}
+	noStore  = []string{"no-store"}
+	jsonType = []string{"application/json"}
+)
 
 // newID is a version 7 id, which sorts by the time it was made.
 func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) } // fails only where the system has no randomness

@@ -47,6 +47,14 @@ from unnest($1::uuid[], $2::text[], $3::text[], $4::json[], $5::json[], $6::json
     cancel_requested, revision, steps_total, steps_active, updated_at, ended_at)
 where f.id = u.id`
 
+	// updateStates is updateFlows for changes that leave a flow's course as it is, which are most.
+	updateStates = `
+update flows f set goal = u.goal, current_step = u.current_step, state = coalesce(u.state, f.state),
+    labels = coalesce(u.labels, f.labels), revision = u.revision, updated_at = u.updated_at
+from unnest($1::uuid[], $2::text[], $3::text[], $4::json[], $5::json[], $6::bigint[], $7::timestamptz[])
+    as u(id, goal, current_step, state, labels, revision, updated_at)
+where f.id = u.id`
+
 	insertLabels = `
 insert into flow_labels (key, value, created_at, flow_id)
 select key, value, created_at, flow_id
@@ -92,9 +100,7 @@ func queueWrites(batch *pgx.Batch, w *store.Writes) {
 	if len(w.Created) > 0 {
 		queueCreated(batch, w.Created)
 	}
-	if len(w.Updated) > 0 {
-		batch.Queue(updateFlows, changing(w.Updated)...)
-	}
+	queueUpdated(batch, w.Updated)
 	queueLabels(batch, w)
 	queueAwaited(batch, w)
 	if len(w.Steps) > 0 {
@@ -127,6 +133,31 @@ func queueCreated(batch *pgx.Batch, created []*flows.Flow) {
 		column(created, func(f *flows.Flow) string { return f.OwnerSessionKey }),
 		column(created, func(f *flows.Flow) string { return f.RequesterOrigin }),
 		column(created, func(f *flows.Flow) time.Time { return f.CreatedAt }))...)
+}
+
+func queueUpdated(batch *pgx.Batch, updates []store.FlowUpdate) {
+	type update = store.FlowUpdate
+	var states, courses []update
+	for _, u := range updates {
+		if !u.Narrow {
+			courses = append(courses, u)
+		} else {
+			states = append(states, u)
+		}
+	}
+	if len(states) > 0 {
+		batch.Queue(updateStates,
+			column(states, func(u update) [16]byte { return u.Flow.ID }),
+			column(states, func(u update) string { return u.Flow.Goal }),
+			column(states, func(u update) string { return u.Flow.CurrentStep }),
+			column(states, encodeState),
+			column(states, encodeLabels),
+			column(states, func(u update) int64 { return u.Flow.Revision }),
+			column(states, func(u update) time.Time { return u.Flow.UpdatedAt }))
+	}
+	if len(courses) > 0 {
+		batch.Queue(updateFlows, changing(courses)...)
+	}
 }
 
 // changing are the columns of flows that a change may alter, in the order of the statements' arguments.

@@ -172,4 +172,6 @@ type FlowUpdate struct {
 	State  bool // State differs
 	Labels bool // Labels differ
 	Wait   bool // Wait differs: what it waits for, and when it is due, is recorded for matching
+	// Narrow says that nothing but the goal, the current step, the state, the labels, the revision and UpdatedAt differs.
+	Narrow bool
 }

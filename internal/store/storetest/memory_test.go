@@ -64,6 +64,8 @@ func TestMemoryCatchesMisuse(t *testing.T) {
 	awaiting.Wait = &flows.Wait{Kind: flows.WaitExternalEvent, Conditions: []flows.Condition{{Kind: flows.WaitExternalEvent, Pair: pair}}}
 	timed := flow(one)
 	timed.Status, timed.Wait = flows.Waiting, &flows.Wait{Kind: flows.WaitManual, Generation: 3}
+	finished := flow(one)
+	finished.Status = flows.Finished
 	for name, fn := range map[string]func(store.Tx) error{
 		"save before load": func(tx store.Tx) error { return tx.Save(store.Writes{}) },
 		"second load": func(tx store.Tx) error {
@@ -80,6 +82,7 @@ func TestMemoryCatchesMisuse(t *testing.T) {
 			return errors.Join(loadDue(tx), tx.Save(store.Writes{Updated: []store.FlowUpdate{updates}}))
 		},
 		"wait differs, flag off": saving(known, store.Writes{Updated: []store.FlowUpdate{{Flow: timed}}}),
+		"status differs, narrow": saving(known, store.Writes{Updated: []store.FlowUpdate{{Flow: finished, Narrow: true}}}),
 		"begins to wait, pair not loaded": saving(store.Need{Flows: []uuid.UUID{two}, Match: []flows.Pair{pair}},
 			store.Writes{Created: []*flows.Flow{awaiting}}),
 		"event not loaded": saving(store.Need{Match: []flows.Pair{{Topic: "t"}}, Events: []uuid.UUID{one}},

@@ -158,8 +158,12 @@ func (tx *memoryTx) checkRows(w store.Writes, writable func(flow uuid.UUID) bool
 	return tx.checkExternal(w.ExternalEvents)
 }
 
-// checkUpdate holds that a wait that differs is declared: or else the flow is matched by what it no longer waits for.
+// checkUpdate holds that a wait that differs is declared: or else the flow is matched by what it no longer waits for. And
+// that a narrow update is one: or else a database keeps what was to change.
 func (tx *memoryTx) checkUpdate(u store.FlowUpdate) error {
+	if u.Narrow && (u.Wait || !sameCourse(tx.m.flows[u.Flow.ID], u.Flow)) {
+		return tx.wrong("the update of flow %s is not narrow, and FlowUpdate.Narrow is on", u.Flow.ID)
+	}
 	if u.Wait {
 		return tx.checkWait(u.Flow)
 	}
@@ -168,6 +172,13 @@ func (tx *memoryTx) checkUpdate(u store.FlowUpdate) error {
 		return tx.wrong("the wait of flow %s differs, and FlowUpdate.Wait is off", u.Flow.ID)
 	}
 	return nil
+}
+
+// sameCourse reports whether a narrow update leads from a to b.
+func sameCourse(a, b *flows.Flow) bool {
+	return a.Status == b.Status && a.CancelRequested == b.CancelRequested && a.StepsTotal == b.StepsTotal &&
+		a.StepsActive == b.StepsActive && (a.EndedAt == nil) == (b.EndedAt == nil) &&
+		bytes.Equal(flows.EncodeResumedBy(a.ResumedBy), flows.EncodeResumedBy(b.ResumedBy))
 }
 
 // checkWait holds that the pairs for which a wait begins were locked by Await: or else an event for one of them, which

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"taskflow/internal/flows"
 	"taskflow/internal/store"
@@ -12,6 +13,7 @@ import (
 func saveCases() []testCase {
 	return []testCase{
 		{"StateFlag", "State: State differs.", testStateFlag},
+		{"NarrowFlag", "Narrow: only what a caller tells of a flow differs.", testNarrowFlag},
 		{"LabelsFlag", "Labels: Labels differ.", testLabelsFlag},
 		{"LabelsReplaced", "Labels: Labels differ.", testLabelsReplaced},
 		{"Erased", "Erased: with their steps and events.", testErased},
@@ -43,6 +45,26 @@ func testStateFlag(t *testing.T, s store.Store) {
 	next.State = []byte(`[1,2]`)
 	save(t, s, store.Writes{Updated: []store.FlowUpdate{{Flow: &next, State: true}}})
 	same(t, "State true writes it", flowText(readFlow(t, s, f.ID)), flowText(&next))
+}
+
+func testNarrowFlag(t *testing.T, s store.Store) {
+	f := fullFlow(1)
+	create(t, s, f)
+	next := *f
+	next.Revision, next.Goal, next.CurrentStep = 9, "another", "changed"
+	next.State, next.Labels = []byte(`{"is":"written"}`), map[string]string{"these": "too"}
+	next.UpdatedAt = f.UpdatedAt.Add(time.Second)
+	other := newFlow(2) // updated with more than that in the same transaction
+	create(t, s, other)
+	ended := *other
+	ended.Status, ended.EndedAt = flows.Cancelled, &next.UpdatedAt
+	save(t, s, store.Writes{Updated: []store.FlowUpdate{
+		{Flow: &next, State: true, Labels: true, Narrow: true}, {Flow: &ended}}})
+	same(t, "narrow", flowText(readFlow(t, s, f.ID)), flowText(&next))
+	same(t, "beside it", flowText(readFlow(t, s, other.ID)), flowText(&ended))
+	next.Revision, next.Goal = 10, "once more"
+	save(t, s, store.Writes{Updated: []store.FlowUpdate{{Flow: &next, Narrow: true}}})
+	same(t, "narrow, without state and labels", flowText(readFlow(t, s, f.ID)), flowText(&next))
 }
 
 func testLabelsFlag(t *testing.T, s store.Store) {

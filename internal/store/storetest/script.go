@@ -185,7 +185,8 @@ func (b *batch) writes() store.Writes {
 			continue
 		}
 		w.Updated = append(w.Updated, store.FlowUpdate{Flow: f,
-			State: !bytes.Equal(last.State, f.State), Labels: !maps.Equal(last.Labels, f.Labels), Wait: last.Wait != f.Wait})
+			State: !bytes.Equal(last.State, f.State), Labels: !maps.Equal(last.Labels, f.Labels), Wait: last.Wait != f.Wait,
+			Narrow: last.Wait == f.Wait && sameCourse(last, f)})
 	}
 	for key := range b.written {
 		w.Steps = append(w.Steps, b.steps[key])
