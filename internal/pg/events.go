@@ -26,7 +26,7 @@ func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage
 			page.Next = &last.Seq
 		}
 		if len(rows) == 0 && q.FromFlow {
-			return mustExist(ctx, conn, q.FlowID)
+			return mustExist(ctx, conn, q.FlowID, q.Owners)
 		}
 		return nil
 	})

@@ -20,7 +20,7 @@ func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage
 	err := s.read(func() (err error) {
 		page, err = list(ctx, &q)
 		if err == nil && q.FromFlow && len(page.Items) == 0 {
-			err = s.flowExists(ctx, q.FlowID)
+			err = s.flowExists(ctx, q.FlowID, q.Owners)
 		}
 		return err
 	})

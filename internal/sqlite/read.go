@@ -100,10 +100,11 @@ func (s *Store) snapshot(ctx context.Context, fn func(*sql.Tx) error) error {
 }
 
 // Flow implements [store.Reader].
-func (s *Store) Flow(ctx context.Context, id uuid.UUID) (*flows.Flow, error) {
+func (s *Store) Flow(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.Flow, error) {
 	f := new(flows.Flow)
 	err := s.read(func() error {
-		return s.one(ctx, func(r row) error { return scanFlow(r, f) }, selectFlow, id[:])
+		condition, args := covered("owner_session_key", owners)
+		return s.one(ctx, func(r row) error { return scanFlow(r, f) }, selectFlow+" AND "+condition, append([]any{id[:]}, args...)...)
 	})
 	if err != nil {
 		return nil, err
@@ -112,10 +113,12 @@ func (s *Store) Flow(ctx context.Context, id uuid.UUID) (*flows.Flow, error) {
 }
 
 // Step implements [store.Reader].
-func (s *Store) Step(ctx context.Context, key store.StepKey) (*flows.Step, error) {
+func (s *Store) Step(ctx context.Context, key store.StepKey, owners flows.Owners) (*flows.Step, error) {
 	step := new(flows.Step)
 	err := s.read(func() error {
-		return s.one(ctx, func(r row) error { return scanStep(r, step) }, selectStep, key.FlowID[:], key.RunID)
+		condition, args := flowCovered(key.FlowID, owners)
+		return s.one(ctx, func(r row) error { return scanStep(r, step) }, selectStep+" AND "+condition,
+			append([]any{key.FlowID[:], key.RunID}, args...)...)
 	})
 	if err != nil {
 		return nil, err
@@ -125,7 +128,7 @@ func (s *Store) Step(ctx context.Context, key store.StepKey) (*flows.Step, error
 
 const selectSteps = `
 SELECT ` + stepColumns + ` FROM steps
-WHERE flow_id = ? AND (created_at, id) > (?, ?) ORDER BY created_at, id LIMIT ?`
+WHERE flow_id = ? AND (created_at, id) > (?, ?) AND `
 
 // Steps implements [store.Reader].
 func (s *Store) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, error) {
@@ -134,16 +137,18 @@ func (s *Store) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, e
 	if q.From != nil {
 		after, afterID = q.From.CreatedAt.UnixMicro(), q.From.ID[:]
 	}
+	condition, conditionArgs := flowCovered(q.FlowID, q.Owners)
+	args := append(append([]any{q.FlowID[:], after, afterID}, conditionArgs...), q.Limit+1)
 	err := s.read(func() error {
 		err := s.each(ctx, func(r row) error {
 			step := new(flows.Step)
 			page.Items = append(page.Items, step)
 			return scanStep(r, step)
-		}, selectSteps, q.FlowID[:], after, afterID, q.Limit+1)
+		}, selectSteps+condition+` ORDER BY created_at, id LIMIT ?`, args...)
 		if err != nil || len(page.Items) > 0 {
 			return err
 		}
-		return s.flowExists(ctx, q.FlowID)
+		return s.flowExists(ctx, q.FlowID, q.Owners)
 	})
 	if err != nil {
 		return store.StepPage{}, err
@@ -157,11 +162,12 @@ func (s *Store) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, e
 
 const selectFlowExists = `SELECT 1 FROM flows WHERE id = ?`
 
-// flowExists returns flows.ErrNotFound where there is no such flow. A list that has rows needs not ask: they are
+// flowExists returns flows.ErrNotFound where there is no such flow that is covered. A list that has rows needs not ask: they are
 // deleted with their flow.
-func (s *Store) flowExists(ctx context.Context, id uuid.UUID) error {
+func (s *Store) flowExists(ctx context.Context, id uuid.UUID, owners flows.Owners) error {
 	var one int
-	return s.one(ctx, func(r row) error { return r.Scan(&one) }, selectFlowExists, id[:])
+	condition, args := covered("owner_session_key", owners)
+	return s.one(ctx, func(r row) error { return r.Scan(&one) }, selectFlowExists+" AND "+condition, append([]any{id[:]}, args...)...)
 }
 
 // Each of these reads one index and nothing else.
@@ -192,7 +198,7 @@ func (s *Store) NextDue(ctx context.Context) (at time.Time, in time.Duration, ok
 }
 
 // Stats implements [store.Reader]. The counts are of one moment.
-func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
+func (s *Store) Stats(ctx context.Context, owners flows.Owners) (store.Stats, error) {
 	stats := store.Stats{ByStatus: make(map[flows.Status]int64, len(flows.Statuses))}
 	for _, status := range flows.Statuses {
 		stats.ByStatus[status] = 0
