@@ -38,7 +38,8 @@ func forOnly(id uuid.UUID, p engine.Publication) engine.Publication {
 // once gives a publication an idempotency key. Its stored answer tells the event.
 func once(p engine.Publication, key, fingerprint string) engine.Publication {
 	p.Once = &engine.Once[flows.ExternalEvent]{
-		Key: sha256.Sum256([]byte(key)), Fingerprint: sha256.Sum256([]byte(fingerprint)),
+		Owners: flows.Everyone,
+		Key:    sha256.Sum256([]byte(key)), Fingerprint: sha256.Sum256([]byte(fingerprint)),
 		Encode: func(e flows.ExternalEvent) []byte { return []byte(e.ID.String() + " " + string(e.Outcome)) },
 	}
 	return p
@@ -69,7 +70,7 @@ func (r *rig) sendEvent(p engine.Publication) *receipt {
 // fate reads a receipt and checks it.
 func (r *rig) fate(p engine.Publication, outcome flows.EventOutcome, count int64) *flows.ExternalEvent {
 	r.Helper()
-	e, err := r.faulty.ExternalEvent(r.Context(), p.Event.ID)
+	e, err := r.faulty.ExternalEvent(r.Context(), p.Event.ID, flows.Everyone)
 	if err != nil {
 		r.Fatal("reading a receipt:", err)
 	}
@@ -144,7 +145,7 @@ func TestPublishForOneFlow(t *testing.T) {
 		r.wantEvent(target, p)
 		_, err := r.engine.Publish(r.Context(), forOnly(uuid.New(), publication(paid, 2, time.Hour)))
 		r.want("an unknown flow", err, flows.ErrNotFound)
-		if _, err := r.faulty.ExternalEvent(r.Context(), publication(paid, 2, 0).Event.ID); err == nil {
+		if _, err := r.faulty.ExternalEvent(r.Context(), publication(paid, 2, 0).Event.ID, flows.Everyone); err == nil {
 			r.Error("the event for an unknown flow was recorded")
 		}
 		ended := r.begin(await(paid))
@@ -228,7 +229,7 @@ func TestPublishOnce(t *testing.T) {
 		r.want("the key with another request", err, engine.ErrKeyReused)
 		r.wantEvent(id, p)
 		r.wantWaiting("the repeat changes nothing", again)
-		if _, err := r.faulty.ExternalEvent(r.Context(), repeat.Event.ID); err == nil {
+		if _, err := r.faulty.ExternalEvent(r.Context(), repeat.Event.ID, flows.Everyone); err == nil {
 			r.Error("the repeat was recorded")
 		}
 	})
@@ -279,7 +280,7 @@ func TestPublicationThatFailsHarmsNoStranger(t *testing.T) {
 			r.wantEvent(good, publication(other, 2, 0))
 			r.fate(publication(other, 3, 0), flows.EventBuffered, 0)
 			r.wantWaiting("the flow at fault", bad)
-			if _, err := r.faulty.ExternalEvent(r.Context(), publication(paid, 1, 0).Event.ID); err == nil {
+			if _, err := r.faulty.ExternalEvent(r.Context(), publication(paid, 1, 0).Event.ID, flows.Everyone); err == nil {
 				r.Error("the event was recorded without its effect")
 			}
 			r.faulty.Heal()

@@ -25,7 +25,12 @@ func ErrorOf(code string, err error) error { return faultOfCode(code).wrap(err) 
 
 // FlowsStatement is the statement of a page of flows, and how many it examines.
 func FlowsStatement(q store.FlowQuery) (sql string, args []any, examined int) {
-	s, examined := flowsStatement(&q)
+	return PlannedFlowsStatement(q, q.Plan())
+}
+
+// PlannedFlowsStatement is FlowsStatement by a plan.
+func PlannedFlowsStatement(q store.FlowQuery, plan store.Plan) (sql string, args []any, examined int) {
+	s, examined := flowsStatement(&q, plan)
 	return s.text.String(), s.args, examined
 }
 
@@ -49,11 +54,11 @@ func Settings() map[string]string { return sessionSettings() }
 
 // Fixed are the statements of fixed text, by name.
 var Fixed = map[string]string{
-	"load flows": loadFlows, "load steps": loadSteps, "load answers": loadAnswers, "select step": selectStep,
+	"load flows": loadFlows, "load steps": loadSteps, "load answers": loadAnswers,
 	"oldest waiting": oldestWaiting, "sweep": sweepAnswers, "erase events": eraseEvents, "erase steps": eraseSteps,
 	"erase labels": eraseLabels, "erase flows": eraseFlows, "load due": loadDue, "next due": nextDue,
 	"load waiting": loadFlowsAndWaiting, "load more": loadMore, "load buffered": loadBuffered,
-	"load external events": loadExternalEvents, "select receipt": selectReceipt, "delivering": delivering,
+	"load external events": loadExternalEvents, "delivering": delivering,
 	"sweep external events": sweepExternalEvents, "lock ended": lockEnded, "count ended": countEnded,
 	"erase awaited": eraseAwaited,
 }

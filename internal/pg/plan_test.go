@@ -180,20 +180,20 @@ func TestPlansOfFlows(t *testing.T) {
 		q     store.FlowQuery
 		index string
 	}{
-		"all":                 {store.FlowQuery{}, "flows_by_creation"},
-		"big owner":           {store.FlowQuery{OwnerSessionKey: "big"}, "flows_by_owner"},
-		"big controller":      {store.FlowQuery{ControllerID: "big"}, "flows_by_controller"},
-		"big status":          {store.FlowQuery{Statuses: []flows.Status{flows.Failed}}, "flows_by_status"},
-		"big owner and mode":  {store.FlowQuery{OwnerSessionKey: "big", Mode: flows.Managed}, "flows_by_owner"},
-		"owner":               {store.FlowQuery{OwnerSessionKey: "owner 7"}, "flows_by_owner"},
-		"label":               {store.FlowQuery{Labels: blue}, "flow_labels_pkey"},
-		"controller":          {store.FlowQuery{ControllerID: "controller 7"}, "flows_by_controller"},
-		"status":              {store.FlowQuery{Statuses: []flows.Status{flows.Running}}, "flows_by_status"},
-		"goal":                {store.FlowQuery{GoalContains: "nowhere"}, "flows_by_creation"},
-		"owner and goal":      {store.FlowQuery{OwnerSessionKey: "owner 7", GoalContains: "7"}, "flows_by_owner"},
-		"label and mode":      {store.FlowQuery{Labels: blue, Mode: flows.Mirrored}, "flow_labels_pkey"},
-		"controller and wait": {store.FlowQuery{ControllerID: "controller 7", WaitKind: flows.WaitManual}, "flows_by_controller"},
-		"created":             {store.FlowQuery{CreatedAfter: &last, CreatedBefore: &bound}, "flows_by_creation"},
+		"all":                 {store.FlowQuery{Owners: flows.Everyone}, "flows_by_creation"},
+		"big owner":           {store.FlowQuery{Owners: flows.Everyone, OwnerSessionKey: "big"}, "flows_by_owner"},
+		"big controller":      {store.FlowQuery{Owners: flows.Everyone, ControllerID: "big"}, "flows_by_controller"},
+		"big status":          {store.FlowQuery{Owners: flows.Everyone, Statuses: []flows.Status{flows.Failed}}, "flows_by_status"},
+		"big owner and mode":  {store.FlowQuery{Owners: flows.Everyone, OwnerSessionKey: "big", Mode: flows.Managed}, "flows_by_owner"},
+		"owner":               {store.FlowQuery{Owners: flows.Everyone, OwnerSessionKey: "owner 7"}, "flows_by_owner"},
+		"label":               {store.FlowQuery{Owners: flows.Everyone, Labels: blue}, "flow_labels_pkey"},
+		"controller":          {store.FlowQuery{Owners: flows.Everyone, ControllerID: "controller 7"}, "flows_by_controller"},
+		"status":              {store.FlowQuery{Owners: flows.Everyone, Statuses: []flows.Status{flows.Running}}, "flows_by_status"},
+		"goal":                {store.FlowQuery{Owners: flows.Everyone, GoalContains: "nowhere"}, "flows_by_creation"},
+		"owner and goal":      {store.FlowQuery{Owners: flows.Everyone, OwnerSessionKey: "owner 7", GoalContains: "7"}, "flows_by_owner"},
+		"label and mode":      {store.FlowQuery{Owners: flows.Everyone, Labels: blue, Mode: flows.Mirrored}, "flow_labels_pkey"},
+		"controller and wait": {store.FlowQuery{Owners: flows.Everyone, ControllerID: "controller 7", WaitKind: flows.WaitManual}, "flows_by_controller"},
+		"created":             {store.FlowQuery{Owners: flows.Everyone, CreatedAfter: &last, CreatedBefore: &bound}, "flows_by_creation"},
 	}
 	for name, c := range cases {
 		for _, order := range []store.FlowOrder{store.CreatedAsc, store.CreatedDesc} {
@@ -208,7 +208,7 @@ func TestPlansOfFlows(t *testing.T) {
 	for _, order := range []store.FlowOrder{store.UpdatedAsc, store.UpdatedDesc} {
 		for _, from := range []*store.FlowPosition{nil, {Seq: 30000}} {
 			t.Run(fmt.Sprint("feed", order, from != nil), func(t *testing.T) {
-				q := store.FlowQuery{OwnerSessionKey: "owner 7", Limit: 50, Order: order, From: from}
+				q := store.FlowQuery{Owners: flows.Everyone, OwnerSessionKey: "owner 7", Limit: 50, Order: order, From: from}
 				checkFlowPlans(t, conn, q, "events_pkey")
 			})
 		}
@@ -234,12 +234,12 @@ func TestPlansOfEvents(t *testing.T) {
 		q     store.EventQuery
 		index string
 	}{
-		"all":           {store.EventQuery{}, "events_pkey"},
-		"flow":          {store.EventQuery{FlowID: uuid.MustParse(flow), FromFlow: true}, "events_by_flow"},
-		"big flow":      {store.EventQuery{FlowID: uuid.MustParse("ffffffff-0000-7000-8000-000000000000")}, "events_by_flow"},
-		"kind":          {store.EventQuery{Kinds: []flows.EventKind{flows.EventFailed}}, "events_pkey"},
-		"owner":         {store.EventQuery{OwnerSessionKey: "owner 7"}, "events_pkey"},
-		"flow and kind": {store.EventQuery{FlowID: uuid.MustParse(flow), Kinds: flows.EventKinds[:1]}, "events_by_flow"},
+		"all":           {store.EventQuery{Owners: flows.Everyone}, "events_pkey"},
+		"flow":          {store.EventQuery{Owners: flows.Everyone, FlowID: uuid.MustParse(flow), FromFlow: true}, "events_by_flow"},
+		"big flow":      {store.EventQuery{Owners: flows.Everyone, FlowID: uuid.MustParse("ffffffff-0000-7000-8000-000000000000")}, "events_by_flow"},
+		"kind":          {store.EventQuery{Owners: flows.Everyone, Kinds: []flows.EventKind{flows.EventFailed}}, "events_pkey"},
+		"owner":         {store.EventQuery{Owners: flows.Everyone, OwnerSessionKey: "owner 7"}, "events_pkey"},
+		"flow and kind": {store.EventQuery{Owners: flows.Everyone, FlowID: uuid.MustParse(flow), Kinds: flows.EventKinds[:1]}, "events_by_flow"},
 	} {
 		for _, desc := range []bool{false, true} {
 			for _, from := range []*int64{nil, &after} {
@@ -293,7 +293,7 @@ func TestPlansOfWrites(t *testing.T) {
 	t.Parallel()
 	conn := planned(t)
 	s := open(t, conn.Config().ConnString())
-	page, err := s.Flows(t.Context(), store.FlowQuery{Limit: 20})
+	page, err := s.Flows(t.Context(), store.FlowQuery{Owners: flows.Everyone, Limit: 20})
 	must(t, err)
 	var w store.Writes
 	for _, f := range page.Items {

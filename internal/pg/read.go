@@ -128,22 +128,40 @@ select controller_id, count(*) as flows from flows group by controller_id order 
 select id, waiting_since from flows where waiting_since is not null order by waiting_since, id limit 1`
 )
 
+// ofMine is a statement over flows, for those that are covered: they are read first, by the index on the owner, so that
+// the statement walks no other index past everybody else's. Its name hides the table's.
+func ofMine(sql string, owners flows.Owners, args ...any) (string, []any) {
+	mine := statement{args: args}
+	mine.add(`with flows as materialized (
+    select f.id, f.status, f.controller_id, f.waiting_since, f.due_at, f.due_since from flows f where true`)
+	mine.ofOwners(owners)
+	mine.add(`)` + sql)
+	return mine.text.String(), mine.args
+}
+
 // Stats implements store.Reader: one snapshot, counted off the indexes.
 func (s *Store) Stats(ctx context.Context, owners flows.Owners) (store.Stats, error) {
 	var stats store.Stats
+	all := owners == flows.Everyone
 	err := s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		stats = store.Stats{ByStatus: make(map[flows.Status]int64)}
 		for _, status := range flows.Statuses {
 			stats.ByStatus[status] = 0
 		}
 		var batch pgx.Batch
-		batch.Queue(countByStatus).Query(each(pgx.RowToStructByPos[statusCount], func(c statusCount) {
+		queueStats := func(sql string, args ...any) *pgx.QueuedQuery {
+			if !all {
+				sql, args = ofMine(sql, owners, args...)
+			}
+			return batch.Queue(sql, args...)
+		}
+		queueStats(countByStatus).Query(each(pgx.RowToStructByPos[statusCount], func(c statusCount) {
 			stats.ByStatus[flows.Status(c.Status)] = c.Flows
 		}))
-		batch.Queue(countByController, store.MaxControllers).Query(each(pgx.RowToStructByPos[store.ControllerCount],
+		queueStats(countByController, store.MaxControllers).Query(each(pgx.RowToStructByPos[store.ControllerCount],
 			func(c store.ControllerCount) { stats.ByController = append(stats.ByController, c) }))
-		batch.Queue(oldestWaiting).Query(each(scanWaiting, func(w *store.WaitingFlow) { stats.OldestWaiting = w }))
-		batch.Queue(nextDue).Query(each(pgx.RowToStructByPos[dueTime], func(d dueTime) { stats.NextTimer = inUTC(&d.At) }))
+		queueStats(oldestWaiting).Query(each(scanWaiting, func(w *store.WaitingFlow) { stats.OldestWaiting = w }))
+		queueStats(nextDue).Query(each(pgx.RowToStructByPos[dueTime], func(d dueTime) { stats.NextTimer = inUTC(&d.At) }))
 		snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 		return pgx.BeginTxFunc(ctx, conn, snapshot, func(tx pgx.Tx) error { return tx.SendBatch(ctx, &batch).Close() })
 	})

@@ -66,15 +66,15 @@ func TestPlanOfFlows(t *testing.T) {
 		// The plan's first loop, without bounds on the time and with them.
 		all, bounded string
 	}{
-		{"all", store.FlowQuery{}, "SCAN f USING COVERING INDEX flows_created",
+		{"all", store.FlowQuery{Owners: flows.Everyone}, "SCAN f USING COVERING INDEX flows_created",
 			"SEARCH f USING COVERING INDEX flows_created ("},
-		{"owner", store.FlowQuery{OwnerSessionKey: "o"}, "SEARCH f USING COVERING INDEX flows_owner (owner_session_key=?)",
+		{"owner", store.FlowQuery{Owners: flows.Everyone, OwnerSessionKey: "o"}, "SEARCH f USING COVERING INDEX flows_owner (owner_session_key=?)",
 			"SEARCH f USING COVERING INDEX flows_owner (owner_session_key=? AND "},
-		{"controller", store.FlowQuery{ControllerID: "c"}, "SEARCH f USING COVERING INDEX flows_controller (controller_id=?)",
+		{"controller", store.FlowQuery{Owners: flows.Everyone, ControllerID: "c"}, "SEARCH f USING COVERING INDEX flows_controller (controller_id=?)",
 			"SEARCH f USING COVERING INDEX flows_controller (controller_id=? AND "},
-		{"status", store.FlowQuery{Statuses: flows.Statuses[:1]}, "SEARCH f USING COVERING INDEX flows_status (status=?)",
+		{"status", store.FlowQuery{Owners: flows.Everyone, Statuses: flows.Statuses[:1]}, "SEARCH f USING COVERING INDEX flows_status (status=?)",
 			"SEARCH f USING COVERING INDEX flows_status (status=? AND "},
-		{"label", store.FlowQuery{Labels: label[:1]}, "SEARCH l USING PRIMARY KEY (key=? AND value=?)",
+		{"label", store.FlowQuery{Owners: flows.Everyone, Labels: label[:1]}, "SEARCH l USING PRIMARY KEY (key=? AND value=?)",
 			"SEARCH l USING PRIMARY KEY (key=? AND value=? AND "},
 	}
 	filters := []struct {
@@ -137,14 +137,14 @@ func TestPlanOfTheFeed(t *testing.T) {
 	s := open(t)
 	const first = "SEARCH e USING INTEGER PRIMARY KEY (rowid"
 	for _, order := range []store.FlowOrder{store.UpdatedAsc, store.UpdatedDesc} {
-		query, args := sqlite.FlowKeys(store.FlowQuery{Order: order, OwnerSessionKey: "o", Limit: 10,
+		query, args := sqlite.FlowKeys(store.FlowQuery{Owners: flows.Everyone, Order: order, OwnerSessionKey: "o", Limit: 10,
 			Labels: []store.Label{{Key: "team", Value: "a"}}})
 		checkPlan(t, explain(t, s, query, args...), first)
 	}
 	for _, desc := range []bool{false, true} {
-		query, args := sqlite.EventKeys(store.EventQuery{OwnerSessionKey: "o", Kinds: flows.EventKinds[:2], Desc: desc})
+		query, args := sqlite.EventKeys(store.EventQuery{Owners: flows.Everyone, OwnerSessionKey: "o", Kinds: flows.EventKinds[:2], Desc: desc})
 		checkPlan(t, explain(t, s, query, args...), first)
-		query, args = sqlite.EventKeys(store.EventQuery{FlowID: uuid.New(), Kinds: flows.EventKinds[:2], Desc: desc})
+		query, args = sqlite.EventKeys(store.EventQuery{Owners: flows.Everyone, FlowID: uuid.New(), Kinds: flows.EventKinds[:2], Desc: desc})
 		checkPlan(t, explain(t, s, query, args...), "SEARCH e USING INDEX events_flow (flow_id=? AND rowid")
 	}
 }

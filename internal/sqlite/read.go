@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"taskflow/internal/flows"
@@ -126,9 +127,12 @@ func (s *Store) Step(ctx context.Context, key store.StepKey, owners flows.Owners
 	return step, nil
 }
 
-const selectSteps = `
+const (
+	selectSteps = `
 SELECT ` + stepColumns + ` FROM steps
 WHERE flow_id = ? AND (created_at, id) > (?, ?) AND `
+	inOrderOfCreation = ` ORDER BY created_at, id LIMIT ?`
+)
 
 // Steps implements [store.Reader].
 func (s *Store) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, error) {
@@ -144,7 +148,7 @@ func (s *Store) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, e
 			step := new(flows.Step)
 			page.Items = append(page.Items, step)
 			return scanStep(r, step)
-		}, selectSteps+condition+` ORDER BY created_at, id LIMIT ?`, args...)
+		}, selectSteps+condition+inOrderOfCreation, args...)
 		if err != nil || len(page.Items) > 0 {
 			return err
 		}
@@ -204,7 +208,7 @@ func (s *Store) Stats(ctx context.Context, owners flows.Owners) (store.Stats, er
 		stats.ByStatus[status] = 0
 	}
 	err := s.read(func() error {
-		return s.snapshot(ctx, func(tx *sql.Tx) error { return readStats(ctx, tx, &stats) })
+		return s.snapshot(ctx, func(tx *sql.Tx) error { return readStats(ctx, tx, owners, &stats) })
 	})
 	if err != nil {
 		return store.Stats{}, err
@@ -212,8 +216,37 @@ func (s *Store) Stats(ctx context.Context, owners flows.Owners) (store.Stats, er
 	return stats, nil
 }
 
-func readStats(ctx context.Context, tx *sql.Tx, stats *store.Stats) error {
-	rows, err := tx.QueryContext(ctx, countByStatus)
+// statistics are the statements of Stats.
+type statistics struct{ byStatus, byController, nextDue, oldest string }
+
+// The counts of those who do not cover everyone are of what the index on the owner finds; no other index is walked past
+// everybody else's flows.
+const (
+	countMineByStatus     = `SELECT f.status, count(*) FROM ` + fromOwner + ` WHERE `
+	countMineByController = `SELECT f.controller_id, count(*) FROM ` + fromOwner + ` WHERE `
+	selectMyOldestWaiting = `SELECT f.id, f.waiting_since FROM ` + fromOwner + ` WHERE f.waiting_since IS NOT NULL AND `
+	selectMyNextDue       = `SELECT f.due_at FROM ` + fromOwner + ` WHERE f.due_at IS NOT NULL AND f.waiting_since IS NOT NULL AND `
+)
+
+// statisticsOf are the statements for a caller, and the arguments that all of them begin with.
+func statisticsOf(owners flows.Owners) (statistics, []any) {
+	if owners == flows.Everyone {
+		return statistics{countByStatus, countByController, selectNextDue, selectOldestWaiting}, nil
+	}
+	var where clause
+	owned(&where, owners)
+	mine := where.text()
+	return statistics{
+		byStatus:     countMineByStatus + mine + ` GROUP BY f.status`,
+		byController: countMineByController + mine + ` GROUP BY f.controller_id ORDER BY 2 DESC, 1 LIMIT ?`,
+		nextDue:      selectMyNextDue + mine + ` ORDER BY f.due_at, f.id LIMIT 1`,
+		oldest:       selectMyOldestWaiting + mine + ` ORDER BY f.waiting_since, f.id LIMIT 1`,
+	}, where.args
+}
+
+func readStats(ctx context.Context, tx *sql.Tx, owners flows.Owners, stats *store.Stats) error {
+	ask, args := statisticsOf(owners)
+	rows, err := tx.QueryContext(ctx, ask.byStatus, args...)
 	err = eachRow(rows, err, func(r row) error {
 		var status flows.Status
 		var n int64
@@ -224,7 +257,7 @@ func readStats(ctx context.Context, tx *sql.Tx, stats *store.Stats) error {
 	if err != nil {
 		return err
 	}
-	rows, err = tx.QueryContext(ctx, countByController, store.MaxControllers)
+	rows, err = tx.QueryContext(ctx, ask.byController, append(slices.Clone(args), store.MaxControllers)...)
 	err = eachRow(rows, err, func(r row) error {
 		var c store.ControllerCount
 		err := r.Scan(&c.ControllerID, &c.Flows)
@@ -235,14 +268,14 @@ func readStats(ctx context.Context, tx *sql.Tx, stats *store.Stats) error {
 		return err
 	}
 	var due time.Time
-	switch err := tx.QueryRowContext(ctx, selectNextDue).Scan(micros{&due}); {
+	switch err := tx.QueryRowContext(ctx, ask.nextDue, args...).Scan(micros{&due}); {
 	case err == nil:
 		stats.NextTimer = &due
 	case !errors.Is(err, sql.ErrNoRows):
 		return err
 	}
 	var oldest store.WaitingFlow
-	err = tx.QueryRowContext(ctx, selectOldestWaiting).Scan(&oldest.FlowID, micros{&oldest.Since})
+	err = tx.QueryRowContext(ctx, ask.oldest, args...).Scan(&oldest.FlowID, micros{&oldest.Since})
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
