@@ -26,7 +26,8 @@ func await(pair flows.Pair) flows.SetWait {
 // publication is of an event that says n; ids rise with n, as the server's do.
 func publication(pair flows.Pair, n int, keep time.Duration) engine.Publication {
 	return engine.Publication{Keep: keep, Event: flows.ExternalEvent{
-		ID: uuid.UUID{0: 1, 15: byte(n)}, Pair: pair, Payload: json.RawMessage(fmt.Sprintf(`{"n":%d}`, n)), Actor: "shop",
+		Owners: flows.Everyone,
+		ID:     uuid.UUID{0: 1, 15: byte(n)}, Pair: pair, Payload: json.RawMessage(fmt.Sprintf(`{"n":%d}`, n)), Actor: "shop",
 	}}
 }
 

@@ -131,6 +131,8 @@ func literals(args []any) string {
 			list[i] = quote("{" + strings.Join(ids, ",") + "}")
 		case []string:
 			list[i] = quote("{" + strings.Join(v, ",") + "}")
+		case []bool:
+			list[i] = quote("{" + strings.Trim(strings.ReplaceAll(fmt.Sprint(v), " ", ","), "[]") + "}")
 		case [][]byte:
 			list[i] = quote(fmt.Sprintf(`{"\\x%x"}`, v[0]))
 		default:
@@ -269,22 +271,64 @@ func TestPlansByKey(t *testing.T) {
 		index   string
 		touched float64
 	}{
-		"load flows":     {[]any{ids}, "flows_pkey", 10},
-		"load steps":     {[]any{ids, runs}, "steps_pkey", 10},
-		"load answers":   {[]any{[][]byte{{1, 2}}}, "answers_pkey", 1},
-		"select step":    {[]any{ids[0], "run"}, "steps_pkey", 1},
-		"oldest waiting": {nil, "flows_by_waiting", 1},
-		"sweep":          {[]any{time.Now().Add(time.Hour), 100}, "answers_by_creation", 300},
-		"erase events":   {[]any{ids}, "events_by_flow", 20},
-		"erase steps":    {[]any{ids}, "", 10},
-		"erase labels":   {[]any{ids}, "flow_labels_by_flow", 10},
-		"erase flows":    {[]any{ids}, "flows_pkey", 10},
+		"load flows": {[]any{ids}, "flows_pkey", 10},
+		"load steps": {[]any{ids, runs}, "steps_pkey", 10},
+		// Each flow is looked up once by its owner and once to be read.
+		"load covered": {[]any{ids[:0], ids, slices.Repeat([]string{"owner"}, len(ids)), make([]bool, len(ids)),
+			[]string{}, []string{}, []string{}, []bool{}, 500}, "flows_pkey", 20},
+		"load covered steps": {[]any{ids, runs, slices.Repeat([]string{""}, len(ids)), make([]bool, len(ids))}, "steps_pkey", 20},
+		"load answers":       {[]any{[][]byte{{1, 2}}}, "answers_pkey", 1},
+		"select step":        {[]any{ids[0], "run"}, "steps_pkey", 1},
+		"oldest waiting":     {nil, "flows_by_waiting", 1},
+		"sweep":              {[]any{time.Now().Add(time.Hour), 100}, "answers_by_creation", 300},
+		"erase events":       {[]any{ids}, "events_by_flow", 20},
+		"erase steps":        {[]any{ids}, "", 10},
+		"erase labels":       {[]any{ids}, "flow_labels_by_flow", 10},
+		"erase flows":        {[]any{ids}, "flows_pkey", 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, plan := range explain(t, conn, pg.Fixed[name], c.args) {
 				checkPlan(t, plan, c.index, c.touched, 10)
 			}
 		})
+	}
+}
+
+// What a caller covers by a prefix is found by the index on the owner, and by a walk of the order where that is too much;
+// neither reads the table through, nor sorts it.
+func TestPlansOfOwners(t *testing.T) {
+	t.Parallel()
+	conn := planned(t)
+	few := store.Plan{Driver: store.DriveOwners, Residual: true}
+	for name, c := range map[string]struct {
+		owners flows.Owners
+		plan   *store.Plan
+		index  string
+	}{
+		"few":      {"owner 7*", &few, "flows_by_owner"},
+		"too many": {"owner*", nil, "flows_by_creation"},
+		"one":      {"owner 7", nil, "flows_by_owner"},
+	} {
+		for _, order := range []store.FlowOrder{store.CreatedAsc, store.CreatedDesc} {
+			t.Run(fmt.Sprint(name, order), func(t *testing.T) {
+				q := store.FlowQuery{Owners: c.owners, Limit: 50, Order: order}
+				q.Narrow()
+				plan := q.Plan()
+				if c.plan != nil {
+					plan = *c.plan
+				}
+				sql, args, examined := pg.PlannedFlowsStatement(q, plan)
+				for _, plan := range explain(t, conn, sql, args) {
+					checkPlan(t, plan, c.index, float64(2*examined+q.Limit+2), store.Examined)
+				}
+			})
+		}
+	}
+	statements, args := pg.StatsStatements("owner 7*")
+	for i, sql := range statements {
+		for _, plan := range explain(t, conn, sql, args[i]) {
+			checkPlan(t, plan, "flows_by_owner", 2*store.Examined, store.Examined)
+		}
 	}
 }
 

@@ -133,6 +133,38 @@ func checkPage(t *testing.T, s *sqlite.Store, q store.FlowQuery, all, bounded st
 	check(q, bounded, "created_at>? AND created_at<?")
 }
 
+// TestPlanOfOwners holds that what a caller covers by a prefix is found by the index on the owner, and by a walk of the
+// order where that is too much.
+func TestPlanOfOwners(t *testing.T) {
+	s := open(t)
+	for _, order := range []store.FlowOrder{store.CreatedAsc, store.CreatedDesc} {
+		q := store.FlowQuery{Owners: "agent:*", Order: order, Limit: 5}
+		query, args := sqlite.PlannedFlowKeys(q, store.Plan{Driver: store.DriveOwners, Residual: true})
+		plan := explain(t, s, query, args...)
+		if len(plan) != 2 || plan[1] != "USE TEMP B-TREE FOR ORDER BY" { // of no more than store.Examined
+			t.Errorf("the plan is %q", plan)
+		}
+		checkPlan(t, plan[:1], "SEARCH f USING COVERING INDEX flows_owner (owner_session_key>? AND owner_session_key<?)")
+		query, args = sqlite.FlowKeys(q)
+		checkPlan(t, explain(t, s, query, args...), "SCAN f USING INDEX flows_created")
+		q.Owners = "agent:a"
+		if !q.Narrow() || q.Owners != flows.Everyone {
+			t.Errorf("one owner is not the filter by owner: %+v", q)
+		}
+	}
+}
+
+// TestPlanOfBuffered holds that the events that are kept for a pair are found by it, and no others are read.
+func TestPlanOfBuffered(t *testing.T) {
+	plan := strings.Join(explain(t, open(t), sqlite.SelectBuffered, "t", "c", 0, "[]", "[]", 1), "\n")
+	for _, line := range []string{"SEARCH e USING COVERING INDEX external_events_buffered (topic=? AND correlation_id=?",
+		"SEARCH external_events USING INDEX sqlite_autoindex_external_events_1 (id=?)"} {
+		if !strings.Contains(plan, line) {
+			t.Errorf("the plan lacks %q:\n%s", line, plan)
+		}
+	}
+}
+
 func TestPlanOfTheFeed(t *testing.T) {
 	s := open(t)
 	const first = "SEARCH e USING INTEGER PRIMARY KEY (rowid"
@@ -171,7 +203,6 @@ func TestPlanOfConstantStatements(t *testing.T) {
 		"update due":          "SEARCH flows USING INDEX",
 		"awaiting":            "SEARCH awaited USING PRIMARY KEY (topic=? AND correlation_id=?)",
 		"delete awaited":      "SEARCH awaited USING COVERING INDEX awaited_flow (flow_id=?)",
-		"buffered":            "SEARCH external_events USING INDEX external_events_buffered (topic=? AND correlation_id=?)",
 		"external":            "SEARCH external_events USING INDEX",
 		"delivering":          "SCAN external_events USING COVERING INDEX external_events_delivering",
 		"sweep externals":     "SEARCH external_events USING INTEGER PRIMARY KEY",
@@ -183,13 +214,12 @@ func TestPlanOfConstantStatements(t *testing.T) {
 		"delete labels":       "SCAN j VIRTUAL TABLE INDEX 1:",
 		"count by controller": "USE TEMP B-TREE FOR ORDER BY",
 		"callback keys":       "USE TEMP B-TREE FOR ORDER BY",
-		"buffered":            "SCAN json_each VIRTUAL TABLE INDEX 1:",
 	}
 	for name, query := range sqlite.Statements {
 		t.Run(name, func(t *testing.T) {
 			plan := explain(t, s, query, make([]any, strings.Count(query, "?"))...)
 			// The labels of one flow are scanned; the controllers are sorted once they have been counted, and so are the
-			// few callback keys; the flows that buffered events may be for are a list of this statement's own.
+			// few callback keys.
 			plan = slices.DeleteFunc(plan, func(line string) bool { return line == allowed[name] })
 			if first[name] == "" {
 				t.Fatal("no plan is wanted of this statement")

@@ -57,10 +57,13 @@ var Statements = map[string]string{
 	"delete labels": deleteLabels, "delete steps": deleteSteps, "delete events": deleteEvents, "update flow": updateFlow,
 	"count by status": countByStatus, "count by controller": countByController,
 	"due": selectDue, "next due": selectNextDue, "awaiting": selectAwaiting, "delete awaited": deleteAwaited,
-	"update due": updateDue, "buffered": selectBuffered, "external": selectExternal, "delivering": selectDelivering,
+	"update due": updateDue, "external": selectExternal, "delivering": selectDelivering,
 	"sweep externals": deleteOldExternals, "ended": selectEnded, "count ended": countEnded,
 	"callback keys": selectCallbackKeys,
 }
+
+// SelectBuffered reads what is kept for a pair.
+const SelectBuffered = selectBuffered
 
 // ExternalKeys is the statement that reads a page of external events, with a value for its LIMIT.
 func ExternalKeys(q store.ExternalEventQuery) (string, []any) {

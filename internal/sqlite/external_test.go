@@ -166,7 +166,7 @@ func TestWorkOfAPageOfReceiptsIsBounded(t *testing.T) {
 	mustSave(t, s, w)
 	for _, q := range []store.ExternalEventQuery{{}, {Topic: "t"}, {CorrelationID: "c"}, {Topic: "t", CorrelationID: "c"},
 		{EitherOf: &pair}} {
-		q.Outcome, q.Limit = flows.EventDelivered, 5
+		q.Owners, q.Outcome, q.Limit = flows.Everyone, flows.EventDelivered, 5
 		first, err := s.ExternalEvents(t.Context(), q)
 		if err != nil || len(first.Items) != 0 || first.Next == nil {
 			t.Errorf("%+v: the first page has %d events and goes on at %v, %v; want none, and a place", q, len(first.Items),

@@ -43,6 +43,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Retention", retentionCases()},
 		{"Keys", keyCases()},
 		{"WaitRaces", waitRaceCases()},
+		{"Owners", ownerCases()},
+		{"APIKeys", apiKeyCases()},
 	}
 	for _, subject := range subjects {
 		t.Run(subject.name, func(t *testing.T) {
