@@ -276,7 +276,7 @@ func TestPlansByKey(t *testing.T) {
 		// Each flow is looked up once by its owner and once to be read.
 		"load covered": {[]any{ids[:0], ids, slices.Repeat([]string{"owner"}, len(ids)), make([]bool, len(ids)),
 			[]string{}, []string{}, []string{}, []bool{}, 500}, "flows_pkey", 20},
-		"load covered steps": {[]any{ids, runs, slices.Repeat([]string{""}, len(ids)), make([]bool, len(ids))}, "steps_pkey", 20},
+		"load covered steps": {[]any{ids, runs, slices.Repeat([]string{"owner"}, len(ids)), make([]bool, len(ids))}, "steps_pkey", 20},
 		"load answers":       {[]any{[][]byte{{1, 2}}}, "answers_pkey", 1},
 		"select step":        {[]any{ids[0], "run"}, "steps_pkey", 1},
 		"oldest waiting":     {nil, "flows_by_waiting", 1},
