@@ -7,7 +7,10 @@ import (
 	"runtime/debug"
 	"time"
 
+	"taskflow/internal/flows"
 	"taskflow/internal/store"
+
+	"github.com/google/uuid"
 )
 
 // commitTimeout bounds one batch, with all the tries the store makes of it, so that a database that answers nothing
@@ -179,7 +182,7 @@ func need(batch []*request) store.Need {
 		}
 		for i := range r.commands {
 			c := &r.commands[i]
-			n.Flows = append(n.Flows, c.FlowID)
+			needFlow(&n, c)
 			if c.Once != nil {
 				n.Answers = append(n.Answers, c.Once.Key)
 			}
@@ -190,4 +193,29 @@ func need(batch []*request) store.Need {
 		}
 	}
 	return n
+}
+
+// needFlow adds the command's flow: to those that are looked at whoever owns them only where that is right.
+func needFlow(n *store.Need, c *Command) {
+	create, creates := c.Action.(flows.Create)
+	if creates {
+		n.Creating = append(n.Creating, create.OwnerSessionKey)
+		if c.MaxOpen > 0 {
+			n.Callers = append(n.Callers, c.CallerID)
+		}
+	}
+	if creates {
+		n.Flows = append(n.Flows, c.FlowID)
+		return
+	}
+	needOwned(n, c.FlowID, c.Owners)
+}
+
+// needOwned adds a flow that must be covered.
+func needOwned(n *store.Need, id uuid.UUID, owners flows.Owners) {
+	if owners == flows.Everyone {
+		n.Flows = append(n.Flows, id)
+		return
+	}
+	n.Owned = append(n.Owned, store.OwnedFlow{ID: id, Owners: owners})
 }

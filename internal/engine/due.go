@@ -137,7 +137,7 @@ func (e *Engine) tryFire(ctx context.Context, due *[]*request) (w *workspace, er
 			if f.Wait == nil {
 				continue
 			}
-			r := &request{commands: []Command{{Command: flows.Command{FlowID: id, Action: flows.FireDue{Generation: f.Wait.Generation}}}}}
+			r := &request{commands: []Command{{Command: flows.Command{FlowID: id, Owners: flows.Everyone, Action: flows.FireDue{Generation: f.Wait.Generation}}}}}
 			*due = append(*due, r)
 			w.run(r)
 		}

@@ -30,9 +30,13 @@ type Command struct {
 
 // Once makes a request take effect once: its first success is stored in the commit of its effect, and a repeat within
 // Options.AnswerTTL is answered with what was stored.
+//
+// A repeat whose caller does not cover all that it covered then is flows.ErrNotFound. That is enough to know that it
+// covers the flow: a flow's owner never changes.
 type Once[T any] struct {
 	Key         store.AnswerKey
 	Fingerprint [32]byte
+	Owners      flows.Owners // what the caller covers
 	// Encode renders the answer that is to be stored, which is never empty. It runs in the committer, once or, if the
 	// batch is tried again, more than once.
 	Encode func(T) []byte

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"taskflow/internal/engine"
+	"taskflow/internal/flows"
 	"taskflow/internal/store"
 	"taskflow/internal/store/storetest"
 
@@ -232,7 +233,7 @@ func TestApplyRacesClose(t *testing.T) {
 			})
 		}
 		work.Wait()
-		stats, err := m.Stats(t.Context())
+		stats, err := m.Stats(t.Context(), flows.Everyone)
 		if err != nil {
 			t.Fatal(err)
 		}

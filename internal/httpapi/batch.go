@@ -28,6 +28,7 @@ func (a *api) RunBatch(ctx context.Context, r oas.RunBatchRequestObject) (oas.Ru
 	if key != "" {
 		once = &engine.Once[[]engine.Outcome]{
 			Key:         answerKey(info.caller, key),
+			Owners:      flows.Everyone,
 			Fingerprint: fingerprint(info.method, info.path, ifMatch{}, info.body),
 			Encode:      func(outcomes []engine.Outcome) []byte { return b.reply(ctx, outcomes).encode() },
 		}

@@ -35,7 +35,8 @@ func (a *api) PublishExternalEvent(ctx context.Context, r oas.PublishExternalEve
 
 func (a *api) publication(c call, b oas.PublishEvent) (engine.Publication, error) {
 	p := engine.Publication{Keep: defaultEventTTL, Event: flows.ExternalEvent{
-		ID: newID(), Pair: flows.Pair{Topic: b.Topic, CorrelationID: b.CorrelationId}, FlowID: b.FlowId, Payload: b.Payload, Actor: c.caller,
+		ID: newID(), Pair: flows.Pair{Topic: b.Topic, CorrelationID: b.CorrelationId}, FlowID: b.FlowId, Owners: flows.Everyone, Payload: b.Payload,
+		Actor: c.caller,
 	}}
 	if b.Ttl != nil {
 		period, err := parsePeriod(*b.Ttl)
@@ -50,6 +51,7 @@ func (a *api) publication(c call, b oas.PublishEvent) (engine.Publication, error
 	if err == nil && key != "" {
 		p.Once = &engine.Once[flows.ExternalEvent]{
 			Key:         answerKey(c.caller, key),
+			Owners:      flows.Everyone,
 			Fingerprint: fingerprint(c.method, c.path, ifMatch{}, c.body),
 			Encode:      func(e flows.ExternalEvent) []byte { return receiptReply(&e).encode() },
 		}
@@ -101,7 +103,7 @@ func (a *api) GetExternalEvent(ctx context.Context, r oas.GetExternalEventReques
 	if err != nil {
 		return nil, flows.ErrNotFound
 	}
-	e, err := a.reader.ExternalEvent(ctx, id)
+	e, err := a.reader.ExternalEvent(ctx, id, flows.Everyone)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +113,8 @@ func (a *api) GetExternalEvent(ctx context.Context, r oas.GetExternalEventReques
 func (a *api) ListExternalEvents(ctx context.Context, r oas.ListExternalEventsRequestObject) (oas.ListExternalEventsResponseObject, error) {
 	p := r.Params
 	q := store.ExternalEventQuery{
-		Topic: value(p.Topic), CorrelationID: value(p.CorrelationId), Outcome: flows.EventOutcome(value(p.Outcome)), Limit: limitOf(p.Limit),
+		Owners: flows.Everyone,
+		Topic:  value(p.Topic), CorrelationID: value(p.CorrelationId), Outcome: flows.EventOutcome(value(p.Outcome)), Limit: limitOf(p.Limit),
 	}
 	if p.Cursor != nil {
 		at, id, err := decodeTimed(cursorReceipts, *p.Cursor)

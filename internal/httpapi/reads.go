@@ -32,7 +32,7 @@ func (a *api) GetFlow(ctx context.Context, r oas.GetFlowRequestObject) (oas.GetF
 	if err != nil {
 		return nil, flows.ErrNotFound
 	}
-	f, err := a.reader.Flow(ctx, id)
+	f, err := a.reader.Flow(ctx, id, flows.Everyone)
 	if err != nil {
 		return nil, err
 	}
@@ -62,6 +62,7 @@ func (a *api) ListFlows(ctx context.Context, r oas.ListFlowsRequestObject) (oas.
 
 func flowQuery(p oas.ListFlowsParams) (store.FlowQuery, error) {
 	q := store.FlowQuery{
+		Owners:          flows.Everyone,
 		OwnerSessionKey: value(p.OwnerSessionKey), ControllerID: value(p.ControllerId), Mode: flows.Mode(value(p.Mode)),
 		WaitKind: flows.WaitKind(value(p.WaitKind)), CancelRequested: p.CancelRequested,
 		CreatedAfter: p.CreatedAfter, CreatedBefore: p.CreatedBefore, UpdatedAfter: p.UpdatedAfter, UpdatedBefore: p.UpdatedBefore,
@@ -91,7 +92,7 @@ func (a *api) ListSteps(ctx context.Context, r oas.ListStepsRequestObject) (oas.
 	if err != nil {
 		return nil, flows.ErrNotFound
 	}
-	q := store.StepQuery{FlowID: id, Limit: limitOf(r.Params.Limit)}
+	q := store.StepQuery{Owners: flows.Everyone, FlowID: id, Limit: limitOf(r.Params.Limit)}
 	if r.Params.Cursor != nil {
 		at, stepID, err := decodeTimed(cursorSteps, *r.Params.Cursor)
 		if err != nil {
@@ -115,7 +116,7 @@ func (a *api) GetStep(ctx context.Context, r oas.GetStepRequestObject) (oas.GetS
 	if err != nil || !flows.ValidText(r.RunId) {
 		return nil, flows.ErrNotFound
 	}
-	step, err := a.reader.Step(ctx, store.StepKey{FlowID: id, RunID: r.RunId})
+	step, err := a.reader.Step(ctx, store.StepKey{FlowID: id, RunID: r.RunId}, flows.Everyone)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +128,7 @@ func (a *api) ListFlowEvents(ctx context.Context, r oas.ListFlowEventsRequestObj
 	if err != nil {
 		return nil, flows.ErrNotFound
 	}
-	q := store.EventQuery{FlowID: id, FromFlow: true, Limit: limitOf(r.Params.Limit)}
+	q := store.EventQuery{Owners: flows.Everyone, FlowID: id, FromFlow: true, Limit: limitOf(r.Params.Limit)}
 	q.Desc = r.Params.Order != nil && *r.Params.Order == oas.ListFlowEventsParamsOrderSeqDesc
 	return a.listEvents(ctx, q, r.Params.After, r.Params.Cursor)
 }
@@ -135,6 +136,7 @@ func (a *api) ListFlowEvents(ctx context.Context, r oas.ListFlowEventsRequestObj
 func (a *api) ListEvents(ctx context.Context, r oas.ListEventsRequestObject) (oas.ListEventsResponseObject, error) {
 	p := r.Params
 	q := store.EventQuery{
+		Owners:          flows.Everyone,
 		OwnerSessionKey: value(p.OwnerSessionKey), ControllerID: value(p.ControllerId), Mode: flows.Mode(value(p.Mode)),
 		Limit: limitOf(p.Limit), Desc: p.Order != nil && *p.Order == oas.ListEventsParamsOrderSeqDesc,
 	}
@@ -175,7 +177,7 @@ func (a *api) listEvents(ctx context.Context, q store.EventQuery, after *int64, 
 }
 
 func (a *api) GetStats(ctx context.Context, _ oas.GetStatsRequestObject) (oas.GetStatsResponseObject, error) {
-	stats, err := a.reader.Stats(ctx)
+	stats, err := a.reader.Stats(ctx, flows.Everyone)
 	if err != nil {
 		return nil, err
 	}

@@ -12,8 +12,11 @@ import (
 
 // Events implements store.Reader.
 func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage, error) {
-	sql, window := eventsStatement(&q)
 	var page store.EventPage
+	if !ofOneFlow(&q) && !q.Narrow() {
+		return page, nil
+	}
+	sql, window := eventsStatement(&q)
 	err := s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		rows, err := collect(ctx, conn, sql, scanFoundEvent)
 		if err != nil {
@@ -26,7 +29,7 @@ func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage
 			page.Next = &last.Seq
 		}
 		if len(rows) == 0 && q.FromFlow {
-			return mustExist(ctx, conn, q.FlowID)
+			return mustExist(ctx, conn, q.FlowID, q.Owners)
 		}
 		return nil
 	})
@@ -38,10 +41,18 @@ func scanFoundEvent(row pgx.CollectableRow) (f found[flows.Event], err error) {
 	return f, err
 }
 
+// ofOneFlow reports whether q narrows to FlowID.
+func ofOneFlow(q *store.EventQuery) bool { return q.FromFlow || q.FlowID != uuid.Nil }
+
 // eventsStatement is the statement of a page of events, and how many of them it examines.
 func eventsStatement(q *store.EventQuery) (sql *statement, examined int) {
 	sql = new(statement)
-	ofFlow := q.OwnerSessionKey != "" || q.ControllerID != "" || q.Mode != ""
+	one := ofOneFlow(q)
+	owners := q.Owners
+	if one {
+		owners = flows.Everyone // asked once, below
+	}
+	ofFlow := owners != flows.Everyone || q.OwnerSessionKey != "" || q.ControllerID != "" || q.Mode != ""
 	examined = window(q.Limit, ofFlow || len(q.Kinds) > 0)
 	sql.add(openWindow + `select null::uuid as id, e.seq, coalesce(true`)
 	if len(q.Kinds) > 0 {
@@ -49,14 +60,14 @@ func eventsStatement(q *store.EventQuery) (sql *statement, examined int) {
 	}
 	if ofFlow {
 		sql.add(` and (select true`)
-		matchFlow(sql, &store.FlowQuery{OwnerSessionKey: q.OwnerSessionKey, ControllerID: q.ControllerID, Mode: q.Mode})
+		matchFlow(sql, &store.FlowQuery{Owners: owners, OwnerSessionKey: q.OwnerSessionKey, ControllerID: q.ControllerID, Mode: q.Mode})
 		sql.add(` from flows f where f.id = e.flow_id)`)
 	}
 	sql.add(`, false) as hit from events e`)
 	low, high := seqSpan(q.After, q.Desc)
-	if q.FromFlow || q.FlowID != uuid.Nil {
+	if one {
 		flow := [16]byte(q.FlowID)
-		sql.within(`e.flow_id, e.seq`, []any{flow, low}, []any{flow, high}, q.Desc)
+		sql.within(`e.flow_id, e.seq`, []any{flow, low}, []any{flow, high}, q.Desc, func() { sql.ofCovered(q.FlowID, q.Owners) })
 	} else {
 		sql.within(`e.seq`, []any{low}, []any{high}, q.Desc)
 	}

@@ -3,6 +3,7 @@ package pg
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -19,18 +20,19 @@ const (
 	eraseFlows  = `delete from flows where id = any($1::uuid[])`
 
 	insertFlows = `
-insert into flows (id, mode, controller_id, owner_session_key, requester_origin, created_at, goal, current_step, state,
+insert into flows (id, mode, controller_id, owner_session_key, requester_origin, created_at, created_by, goal, current_step, state,
     labels, wait, waiting_since, due_at, due_since, resumed_by, status, cancel_requested, revision, steps_total,
     steps_active, updated_at, ended_at)
-select id, mode, controller_id, owner_session_key, requester_origin, created_at, goal, current_step, state,
+select id, mode, controller_id, owner_session_key, requester_origin, created_at, created_by, goal, current_step, state,
     labels, wait, waiting_since, due_at, due_since, resumed_by, status, cancel_requested, revision, steps_total,
     steps_active, updated_at, ended_at
 from unnest($1::uuid[], $2::text[], $3::text[], $4::json[], $5::json[], $6::json[], $7::timestamptz[],
     $8::timestamptz[], $9::timestamptz[], $10::json[], $11::text[], $12::bool[], $13::bigint[], $14::int[], $15::int[],
-    $16::timestamptz[], $17::timestamptz[], $18::text[], $19::text[], $20::text[], $21::text[], $22::timestamptz[])
+    $16::timestamptz[], $17::timestamptz[], $18::text[], $19::text[], $20::text[], $21::text[], $22::timestamptz[],
+    $23::text[])
     as u(id, goal, current_step, state, labels, wait, waiting_since, due_at, due_since, resumed_by, status,
     cancel_requested, revision, steps_total, steps_active, updated_at, ended_at, mode, controller_id, owner_session_key,
-    requester_origin, created_at)`
+    requester_origin, created_at, created_by)`
 
 	// A null state or null labels stay as they are: nothing was sent, and what is stored out of line is not rewritten.
 	// The columns that it leaves out never change.
@@ -72,11 +74,12 @@ on conflict (flow_id, run_id) do update set runtime = excluded.runtime, task = e
     observed_at = excluded.observed_at, updated_at = excluded.updated_at`
 
 	upsertAnswers = `
-insert into answers (key, fingerprint, response, created_at)
-select key, fingerprint, response, created_at
-from unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::timestamptz[]) as u(key, fingerprint, response, created_at)
+insert into answers (key, fingerprint, response, created_at, owners)
+select key, fingerprint, response, created_at, owners
+from unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::timestamptz[], $5::text[])
+    as u(key, fingerprint, response, created_at, owners)
 on conflict (key) do update set fingerprint = excluded.fingerprint, response = excluded.response,
-    created_at = excluded.created_at`
+    created_at = excluded.created_at, owners = excluded.owners`
 
 	// The counter's row stays locked until the commit, so it is the last lock that a transaction takes, and the commit
 	// leaves in the same flush.
@@ -111,10 +114,14 @@ func queueWrites(batch *pgx.Batch, w *store.Writes) {
 			column(w.Answers, func(a store.Answer) []byte { return a.Key[:] }),
 			column(w.Answers, func(a store.Answer) []byte { return a.Fingerprint[:] }),
 			column(w.Answers, func(a store.Answer) []byte { return a.Response }),
-			column(w.Answers, func(a store.Answer) time.Time { return a.CreatedAt }))
+			column(w.Answers, func(a store.Answer) time.Time { return a.CreatedAt }),
+			column(w.Answers, func(a store.Answer) string { return string(a.Owners) }))
 	}
 	if len(w.ExternalEvents) > 0 {
 		queueExternalEvents(batch, w.ExternalEvents)
+	}
+	if len(w.Open) > 0 {
+		queueOpen(batch, w.Open)
 	}
 	if len(w.Events) > 0 {
 		queueEvents(batch, w.Events)
@@ -132,7 +139,8 @@ func queueCreated(batch *pgx.Batch, created []*flows.Flow) {
 		column(created, func(f *flows.Flow) string { return f.ControllerID }),
 		column(created, func(f *flows.Flow) string { return f.OwnerSessionKey }),
 		column(created, func(f *flows.Flow) string { return f.RequesterOrigin }),
-		column(created, func(f *flows.Flow) time.Time { return f.CreatedAt }))...)
+		column(created, func(f *flows.Flow) time.Time { return f.CreatedAt }),
+		column(created, func(f *flows.Flow) string { return f.CreatedBy }))...)
 }
 
 func queueUpdated(batch *pgx.Batch, updates []store.FlowUpdate) {
@@ -287,6 +295,12 @@ func queueSteps(batch *pgx.Batch, steps []*flows.Step) {
 		column(steps, func(s step) time.Time { return s.ObservedAt }),
 		column(steps, func(s step) time.Time { return s.CreatedAt }),
 		column(steps, func(s step) time.Time { return s.UpdatedAt }))
+}
+
+// queueOpen changes the counts of open flows, in the order of callers. A caller whose count is to fall has a row.
+func queueOpen(batch *pgx.Batch, changes map[string]int64) {
+	callers := slices.Sorted(maps.Keys(changes))
+	batch.Queue(countOpen, callers, column(callers, func(c string) int64 { return changes[c] }))
 }
 
 func queueEvents(batch *pgx.Batch, events []flows.Event) {

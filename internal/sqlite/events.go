@@ -13,6 +13,9 @@ import (
 // Events implements [store.Reader].
 func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage, error) {
 	var page store.EventPage
+	if !ofOneFlow(&q) && !q.Narrow() {
+		return page, nil
+	}
 	list := s.allEvents
 	if eventFilters(&q).parts != nil {
 		list = s.someEvents
@@ -20,7 +23,7 @@ func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage
 	err := s.read(func() (err error) {
 		page, err = list(ctx, &q)
 		if err == nil && q.FromFlow && len(page.Items) == 0 {
-			err = s.flowExists(ctx, q.FlowID)
+			err = s.flowExists(ctx, q.FlowID, q.Owners)
 		}
 		return err
 	})
@@ -31,20 +34,22 @@ func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage
 }
 
 const (
-	selectEvents         = `SELECT ` + eventColumns + ` FROM events WHERE seq > ? ORDER BY seq LIMIT ?`
-	selectEventsDesc     = `SELECT ` + eventColumns + ` FROM events WHERE seq < ? ORDER BY seq DESC LIMIT ?`
-	selectFlowEvents     = `SELECT ` + eventColumns + ` FROM events WHERE flow_id = ? AND seq > ? ORDER BY seq LIMIT ?`
-	selectFlowEventsDesc = `SELECT ` + eventColumns + ` FROM events WHERE flow_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?`
+	selectEvents     = `SELECT ` + eventColumns + ` FROM events WHERE seq > ? ORDER BY seq LIMIT ?`
+	selectEventsDesc = `SELECT ` + eventColumns + ` FROM events WHERE seq < ? ORDER BY seq DESC LIMIT ?`
+	selectFlowEvents = `SELECT ` + eventColumns + ` FROM events WHERE flow_id = ? AND `
+	inOrder          = ` AND seq > ? ORDER BY seq LIMIT ?`
+	inOrderDesc      = ` AND seq < ? ORDER BY seq DESC LIMIT ?`
 )
 
 // allEvents reads a page of the trail of one flow or of all, without a filter: what a live feed asks for.
 func (s *Store) allEvents(ctx context.Context, q *store.EventQuery) (page store.EventPage, err error) {
 	query, args := selectEvents, []any(nil)
+	condition, conditionArgs := flowCovered(q.FlowID, q.Owners)
 	switch one := ofOneFlow(q); {
 	case one && q.Desc:
-		query, args = selectFlowEventsDesc, []any{q.FlowID[:]}
+		query, args = selectFlowEvents+condition+inOrderDesc, append([]any{q.FlowID[:]}, conditionArgs...)
 	case one:
-		query, args = selectFlowEvents, []any{q.FlowID[:]}
+		query, args = selectFlowEvents+condition+inOrder, append([]any{q.FlowID[:]}, conditionArgs...)
 	case q.Desc:
 		query = selectEventsDesc
 	}
@@ -106,12 +111,15 @@ func readEvents(ctx context.Context, tx *sql.Tx, bySeq *sql.Stmt, q *store.Event
 func eventKeys(q *store.EventQuery) (query string, args []any) {
 	match := eventFilters(q)
 	from := "events e"
-	if q.OwnerSessionKey != "" || q.ControllerID != "" || q.Mode != "" {
+	one := ofOneFlow(q)
+	if q.OwnerSessionKey != "" || q.ControllerID != "" || q.Mode != "" || !one && q.Owners != flows.Everyone {
 		from = fromFeed
 	}
 	var where clause
-	if ofOneFlow(q) {
+	if one {
 		where.and("e.flow_id = ?", q.FlowID[:])
+		condition, args := flowCovered(q.FlowID, q.Owners)
+		where.and(condition, args...)
 	}
 	order := addSeqBounds(&where, q.After, q.Desc)
 	query = "SELECT e.seq, (" + match.text() + ") IS TRUE FROM " + from + " WHERE " + where.text() +
@@ -122,6 +130,10 @@ func eventKeys(q *store.EventQuery) (query string, args []any) {
 // eventFilters are the filters that no index of events serves.
 func eventFilters(q *store.EventQuery) *clause {
 	c := new(clause)
+	if !ofOneFlow(q) && q.Owners != flows.Everyone {
+		condition, args := covered("f.owner_session_key", q.Owners)
+		c.and(condition, args...)
+	}
 	if q.OwnerSessionKey != "" {
 		c.and("f.owner_session_key = ?", q.OwnerSessionKey)
 	}

@@ -11,21 +11,25 @@ import (
 
 // Reader reads what is committed: a change that was answered is seen by every read that begins afterwards.
 // Errors: ErrUnavailable, ctx's error, and those named with a method.
+//
+// Owners, given apart or in a query, is what the caller covers; the zero value covers nothing. A flow that it does not
+// cover, with its steps and events, is as one that does not exist; a receipt, where it does not cover all that the
+// event's sender covers. Methods without it are the server's own.
 type Reader interface {
 	// Flow reads one flow, or flows.ErrNotFound.
-	Flow(ctx context.Context, id uuid.UUID) (*flows.Flow, error)
+	Flow(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.Flow, error)
 	// Flows reads one page of the flows that match q, in q's order, without a repeat or a gap between pages: a flow
 	// that was committed before the first page was read, and does not change, is on exactly one page.
 	Flows(ctx context.Context, q FlowQuery) (FlowPage, error)
 	// Step reads one step, or flows.ErrNotFound.
-	Step(ctx context.Context, key StepKey) (*flows.Step, error)
+	Step(ctx context.Context, key StepKey, owners flows.Owners) (*flows.Step, error)
 	// Steps reads one page of a flow's steps, oldest first, or flows.ErrNotFound where there is no such flow.
 	Steps(ctx context.Context, q StepQuery) (StepPage, error)
 	// Events reads one page of the audit trail in the order of Seq, or flows.ErrNotFound where q names a flow that
 	// does not exist and is FromFlow.
 	Events(ctx context.Context, q EventQuery) (EventPage, error)
 	// ExternalEvent reads one receipt, or flows.ErrNotFound. Its Outcome is as of the database's clock.
-	ExternalEvent(ctx context.Context, id uuid.UUID) (*flows.ExternalEvent, error)
+	ExternalEvent(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.ExternalEvent, error)
 	// ExternalEvents reads one page of receipts, newest first. Their Outcomes are as of the database's clock.
 	ExternalEvents(ctx context.Context, q ExternalEventQuery) (ExternalEventPage, error)
 	// Delivering lists external events that are still being delivered, oldest first, at most limit.
@@ -37,8 +41,10 @@ type Reader interface {
 	CountEnded(ctx context.Context, before time.Time) (int64, error)
 	// CallbackKeys reads every key, oldest first.
 	CallbackKeys(ctx context.Context) ([]CallbackKey, error)
-	// Stats counts.
-	Stats(ctx context.Context) (Stats, error)
+	// APIKeys reads every key, oldest first.
+	APIKeys(ctx context.Context) ([]APIKey, error)
+	// Stats counts the flows that are covered.
+	Stats(ctx context.Context, owners flows.Owners) (Stats, error)
 	// SchemaVersion reads the version of the last migration that was applied.
 	SchemaVersion(ctx context.Context) (int64, error)
 }
@@ -61,8 +67,9 @@ func (o FlowOrder) Desc() bool { return o == CreatedDesc || o == UpdatedDesc }
 // ByUpdate reports whether the order goes by the last change.
 func (o FlowOrder) ByUpdate() bool { return o == UpdatedAsc || o == UpdatedDesc }
 
-// FlowQuery selects flows. A zero field does not narrow.
+// FlowQuery selects flows. A zero field does not narrow, but for Owners.
 type FlowQuery struct {
+	Owners          flows.Owners // what the caller covers
 	OwnerSessionKey string
 	ControllerID    string
 	Mode            flows.Mode
@@ -106,6 +113,7 @@ type FlowPage struct {
 // StepQuery selects the steps of a flow.
 type StepQuery struct {
 	FlowID uuid.UUID
+	Owners flows.Owners  // what the caller covers
 	Limit  int           // at least 1
 	From   *StepPosition // the Next of the page before
 }
@@ -122,8 +130,9 @@ type StepPage struct {
 	Next  *StepPosition
 }
 
-// EventQuery selects audit events. A zero field does not narrow.
+// EventQuery selects audit events. A zero field does not narrow, but for Owners.
 type EventQuery struct {
+	Owners flows.Owners // what the caller covers
 	FlowID uuid.UUID
 	// FromFlow asks for the trail of FlowID itself: an unknown flow is an error, not an empty page.
 	FromFlow        bool
@@ -145,8 +154,9 @@ type EventPage struct {
 	Next  *int64 // the After of the next page
 }
 
-// ExternalEventQuery selects receipts. A zero field does not narrow.
+// ExternalEventQuery selects receipts. A zero field does not narrow, but for Owners.
 type ExternalEventQuery struct {
+	Owners        flows.Owners // what the caller covers
 	Topic         string
 	CorrelationID string
 	// Either narrows to receipts whose topic or whose correlation id is that of EitherOf.
@@ -169,7 +179,7 @@ type ExternalEventPage struct {
 	Next  *EventPosition
 }
 
-// Stats are counts over all flows.
+// Stats are counts over the flows that are covered.
 type Stats struct {
 	ByStatus     map[flows.Status]int64 // every status, 0 where there is none
 	ByController []ControllerCount      // most flows first, then by name; at most MaxControllers

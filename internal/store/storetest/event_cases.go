@@ -22,17 +22,17 @@ func eventCases() []testCase {
 func testFromFlow(t *testing.T, s store.Store) {
 	create(t, s, newFlow(1))
 	for _, desc := range []bool{false, true} {
-		_, err := s.Events(t.Context(), store.EventQuery{FlowID: flowID(2), FromFlow: true, Limit: 1, Desc: desc})
+		_, err := s.Events(t.Context(), store.EventQuery{Owners: flows.Everyone, FlowID: flowID(2), FromFlow: true, Limit: 1, Desc: desc})
 		if !errors.Is(err, flows.ErrNotFound) {
 			t.Errorf("Events of an unknown flow: %v, want ErrNotFound", err)
 		}
-		page, err := s.Events(t.Context(), store.EventQuery{FlowID: flowID(2), Limit: 1, Desc: desc})
+		page, err := s.Events(t.Context(), store.EventQuery{Owners: flows.Everyone, FlowID: flowID(2), Limit: 1, Desc: desc})
 		if err != nil || len(page.Items) != 0 || page.Next != nil {
 			t.Errorf("Events narrowed to an unknown flow: %v, %v; want an empty page", page, err)
 		}
 	}
 	after := int64(1 << 40)
-	page, err := s.Events(t.Context(), store.EventQuery{FlowID: flowID(1), FromFlow: true, Limit: 1, After: &after})
+	page, err := s.Events(t.Context(), store.EventQuery{Owners: flows.Everyone, FlowID: flowID(1), FromFlow: true, Limit: 1, After: &after})
 	if err != nil || len(page.Items) != 0 {
 		t.Errorf("Events after the end: %v, %v; want an empty page", page, err)
 	}
@@ -68,7 +68,7 @@ func eventFilters() []store.EventQuery {
 // testEventFilters compares with what each filter leaves of the whole list.
 func testEventFilters(t *testing.T, s store.Store) {
 	population(t, s)
-	everything, err := allEvents(t.Context(), s, store.EventQuery{Limit: 1000})
+	everything, err := allEvents(t.Context(), s, store.EventQuery{Owners: flows.Everyone, Limit: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,18 +104,18 @@ func testEventFilters(t *testing.T, s store.Store) {
 
 func testEventPaging(t *testing.T, s store.Store) {
 	population(t, s)
-	want, err := allEvents(t.Context(), s, store.EventQuery{Limit: 1000})
+	want, err := allEvents(t.Context(), s, store.EventQuery{Owners: flows.Everyone, Limit: 1000})
 	if err != nil || len(want) < 20 {
 		t.Fatalf("%d events, %v", len(want), err)
 	}
 	for _, desc := range []bool{false, true} {
 		for _, limit := range []int{1, 2, 3, 7, len(want) - 1, len(want), len(want) + 1} {
-			got, err := allEvents(t.Context(), s, store.EventQuery{Limit: limit, Desc: desc})
+			got, err := allEvents(t.Context(), s, store.EventQuery{Owners: flows.Everyone, Limit: limit, Desc: desc})
 			if err != nil {
 				t.Fatal(err)
 			}
 			same(t, fmt.Sprintf("by %d, desc %v", limit, desc), seqs(got), seqs(want))
-			page, err := s.Events(t.Context(), store.EventQuery{Limit: limit, Desc: desc})
+			page, err := s.Events(t.Context(), store.EventQuery{Owners: flows.Everyone, Limit: limit, Desc: desc})
 			if err != nil || len(page.Items) != min(limit, len(want)) || limit < len(want) && page.Next == nil ||
 				limit > len(want) && page.Next != nil {
 				t.Errorf("by %d, desc %v: the first page has %d, Next %v, %v", limit, desc, len(page.Items), page.Next, err)
@@ -131,17 +131,17 @@ func seqs(list []flows.Event) string {
 
 func testEventsAfter(t *testing.T, s store.Store) {
 	population(t, s)
-	all, err := allEvents(t.Context(), s, store.EventQuery{Limit: 1000})
+	all, err := allEvents(t.Context(), s, store.EventQuery{Owners: flows.Everyone, Limit: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
 	middle := len(all) / 2
-	newer, err := allEvents(t.Context(), s, store.EventQuery{Limit: 5, After: &all[middle].Seq})
+	newer, err := allEvents(t.Context(), s, store.EventQuery{Owners: flows.Everyone, Limit: 5, After: &all[middle].Seq})
 	if err != nil {
 		t.Fatal(err)
 	}
 	same(t, "after", seqs(newer), seqs(all[middle+1:]))
-	older, err := allEvents(t.Context(), s, store.EventQuery{Limit: 5, After: &all[middle].Seq, Desc: true})
+	older, err := allEvents(t.Context(), s, store.EventQuery{Owners: flows.Everyone, Limit: 5, After: &all[middle].Seq, Desc: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func testEventsAfter(t *testing.T, s store.Store) {
 
 	last := all[len(all)-1].Seq // and what is committed later comes after the end
 	create(t, s, newFlow(50))
-	newest, err := allEvents(t.Context(), s, store.EventQuery{Limit: 5, After: &last})
+	newest, err := allEvents(t.Context(), s, store.EventQuery{Owners: flows.Everyone, Limit: 5, After: &last})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package storetest
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 
 	"taskflow/internal/flows"
@@ -38,13 +39,13 @@ func (tx *memoryTx) Load(need store.Need) (store.Snapshot, error) {
 		return store.Snapshot{}, err
 	}
 	for _, key := range need.Steps {
-		if !slices.Contains(need.Flows, key.FlowID) {
+		if !slices.Contains(named(need), key.FlowID) {
 			return store.Snapshot{}, tx.wrong("step %q is loaded without its flow %s", key.RunID, key.FlowID)
 		}
 	}
 	s := tx.m.snapshot(need)
 	tx.need = &need
-	tx.lock(need.Flows, s)
+	tx.lock(named(need), s)
 	return s, nil
 }
 
@@ -108,6 +109,9 @@ func (tx *memoryTx) check(w store.Writes) error {
 			return tx.wrong("flow %s is erased but was not loaded", id)
 		}
 		delete(exists, id)
+	}
+	if err := tx.checkOpen(w); err != nil {
+		return err
 	}
 	created := map[uuid.UUID]bool{}
 	for _, f := range w.Created {
@@ -202,12 +206,46 @@ func (tx *memoryTx) checkWait(f *flows.Flow) error {
 func (tx *memoryTx) checkExternal(list []*flows.ExternalEvent) error {
 	written := map[uuid.UUID]bool{}
 	for _, e := range list {
-		loaded := slices.Contains(tx.need.Match, e.Pair) || slices.Contains(tx.need.Await, e.Pair) ||
+		loaded := slices.ContainsFunc(tx.need.Match, func(m store.Match) bool { return m.Pair == e.Pair }) || slices.Contains(tx.need.Await, e.Pair) ||
 			slices.Contains(tx.need.Events, e.ID)
 		if written[e.ID] || !loaded {
 			return tx.wrong("external event %s is written twice, or was not loaded by its pair or its id", e.ID)
 		}
 		written[e.ID] = true
+	}
+	return nil
+}
+
+// named are the flows that are looked at by their ids.
+func named(need store.Need) []uuid.UUID {
+	ids := slices.Clone(need.Flows)
+	for _, o := range need.Owned {
+		ids = append(ids, o.ID)
+	}
+	return ids
+}
+
+// checkOpen holds that the counts of open flows follow the flows.
+func (tx *memoryTx) checkOpen(w store.Writes) error {
+	changes := map[string]int64{}
+	add := func(f *flows.Flow, n int64) {
+		if f != nil && f.CreatedBy != "" && !f.Status.Terminal() {
+			changes[f.CreatedBy] += n
+		}
+	}
+	for _, id := range w.Erased {
+		add(tx.m.flows[id], -1)
+	}
+	for _, f := range w.Created {
+		add(f, 1)
+	}
+	for _, u := range w.Updated {
+		add(tx.m.flows[u.Flow.ID], -1)
+		add(u.Flow, 1)
+	}
+	maps.DeleteFunc(changes, func(_ string, n int64) bool { return n == 0 })
+	if !maps.Equal(changes, w.Open) {
+		return tx.wrong("the counts of open flows change by %v, and the flows by %v", w.Open, changes)
 	}
 	return nil
 }
