@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"taskflow/internal/store"
 
@@ -35,6 +36,22 @@ func classify(err error) error {
 		return unavailable(err)
 	}
 	return fmt.Errorf("SQLite: %w", err)
+}
+
+// askTimeout bounds the question for the schema's version.
+const askTimeout = 5 * time.Second
+
+// classify is the function of that name, and tells a schema that is not there yet, or an older release's, from a statement
+// that is wrong: SQLite has one code for both. It must not be called by who holds a reading connection.
+func (s *Store) classify(err error) error {
+	if primaryCode(err) == sqlite3.SQLITE_ERROR {
+		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+		defer cancel()
+		if version, failed := s.schemaVersion(ctx); failed == nil && version < LatestVersion() {
+			return unavailable(fmt.Errorf("the schema is at version %d, not at %d: %w", version, LatestVersion(), err))
+		}
+	}
+	return classify(err)
 }
 
 func unavailable(cause error) error { return fmt.Errorf("%w: %w", store.ErrUnavailable, cause) }
