@@ -14,14 +14,17 @@ import (
 // coder is what the driver's errors have: SQLite's result code.
 type coder interface{ Code() int }
 
-// primaryCode is the result code without its extension, or 0 where err is not SQLite's.
-func primaryCode(err error) int {
+// codeOf is the result code with its extension, or 0 where err is not SQLite's.
+func codeOf(err error) int {
 	var c coder
 	if errors.As(err, &c) {
-		return c.Code() & 0xff
+		return c.Code()
 	}
 	return 0
 }
+
+// primaryCode is codeOf without the extension.
+func primaryCode(err error) int { return codeOf(err) & 0xff }
 
 // classify says in the store's terms why an operation failed. It takes what comes from the driver, never what a
 // caller's function returned.

@@ -225,14 +225,6 @@ func (c *Cluster) Own(path string) error {
 	return nil
 }
 
-// Processes are the ids of the server's processes, the postmaster's first; none while it is stopped.
-func (c *Cluster) Processes() []int {
-	if c.server == nil {
-		return nil
-	}
-	return append([]int{c.server.pid}, childrenOf(c.server.pid)...)
-}
-
 // waitReady waits until the server takes connections, 60 s at most.
 func (c *Cluster) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
