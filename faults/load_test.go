@@ -16,7 +16,17 @@ import (
 	"github.com/google/uuid"
 )
 
-var rounds = flag.Int("rounds", 3, "how many times each test of a kill kills")
+var rounds = flag.Int("rounds", 2, "how many times each test of a kill kills")
+
+// TestMain lets more tests run at once than there are processors: most of what they do is to wait.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	parallel := flag.Lookup("test.parallel")
+	if parallel.Value.String() == parallel.DefValue {
+		_ = flag.Set(parallel.Name, "6") // there is such a flag, and it takes numbers
+	}
+	m.Run()
+}
 
 const (
 	workers   = 12

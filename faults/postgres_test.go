@@ -77,6 +77,7 @@ func awaitUnavailable(t *testing.T, s *servertest.Server, path string) {
 
 // TestKillPostgres kills the database under two servers in the middle of load.
 func TestKillPostgres(t *testing.T) {
+	t.Parallel()
 	cluster := durableCluster(t)
 	servers := servertest.StartAll(t, servertest.Options{Database: cluster.URL("postgres")}, 2)
 	l := &ledger{}
@@ -114,6 +115,7 @@ func TestKillPostgres(t *testing.T) {
 // written (synchronous_commit=off), and whose WAL writer is stopped, the same kill loses acknowledged changes. What is left
 // is whole all the same: the trail equals the state.
 func TestKillPostgres_Control(t *testing.T) {
+	t.Parallel()
 	cluster := durableCluster(t, "synchronous_commit=off", "wal_buffers=64MB", "autovacuum=off", "bgwriter_lru_maxpages=0", "checkpoint_timeout=1h")
 	servers := servertest.StartAll(t, servertest.Options{Database: cluster.URL("postgres")}, 2)
 	l := &ledger{}
@@ -155,6 +157,7 @@ func stopWALWriter(t *testing.T, url string) {
 
 // TestPostgresComesLate starts a server before its database.
 func TestPostgresComesLate(t *testing.T) {
+	t.Parallel()
 	cluster := durableCluster(t)
 	kill(t, cluster)
 	migrating := servertest.Launch(t, servertest.Options{Database: cluster.URL("postgres")})
@@ -174,6 +177,7 @@ func TestPostgresComesLate(t *testing.T) {
 
 // TestStopWithoutPostgres asks servers to stop while their database is away.
 func TestStopWithoutPostgres(t *testing.T) {
+	t.Parallel()
 	cluster := durableCluster(t)
 	o := servertest.Options{Database: cluster.URL("postgres")}
 	servers := servertest.StartAll(t, o, 2)

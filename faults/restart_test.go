@@ -27,8 +27,9 @@ func terminate(t *testing.T, s *servertest.Server) time.Duration {
 }
 
 // TestTerminateServer stops servers under load: whatever they have taken on is answered, and what is acknowledged is there.
-// A request is left in doubt only where it met the end of a connection that was idle, once a connection at most.
+// Busy connections are told that they end, so next to no request meets the end of one, and is left in doubt.
 func TestTerminateServer(t *testing.T) {
+	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, url string, n int) {
 		servers := servertest.StartAll(t, servertest.Options{Database: url}, n)
 		l := &ledger{}
@@ -41,7 +42,7 @@ func TestTerminateServer(t *testing.T) {
 			victim.Restart()
 			load.awaitMore(50)
 			load.finish()
-			if _, _, unanswered := l.counts(); unanswered-before > workers {
+			if _, _, unanswered := l.counts(); unanswered-before > workers/3 {
 				t.Errorf("%d requests were left without an answer", unanswered-before)
 			}
 			verify(t, fmt.Sprintf("stop %d of a server, in %v", round+1, took.Round(time.Millisecond)), victim.Client, l)
@@ -53,6 +54,7 @@ func TestTerminateServer(t *testing.T) {
 // TestRollingRestart restarts three replicas one after the other under the load of clients that repeat at another replica
 // what got no answer or was not made. Nothing fails for good, nothing is lost and nothing is made twice.
 func TestRollingRestart(t *testing.T) {
+	t.Parallel()
 	servers := servertest.StartAll(t, servertest.Options{Database: pgtest.Empty(t)}, 3)
 	l := &ledger{}
 	load := startLoadOf(t, servers, l, true)

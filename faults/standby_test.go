@@ -13,6 +13,7 @@ import (
 // TestPromoteStandby kills the primary in the middle of load and promotes its synchronous standby. The servers find it by
 // themselves, and nothing that was acknowledged is lost.
 func TestPromoteStandby(t *testing.T) {
+	t.Parallel()
 	for round := range max(1, *rounds/5) {
 		primary := durableCluster(t)
 		standby, err := primary.Standby(t.Context())
