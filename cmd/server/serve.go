@@ -38,10 +38,11 @@ const (
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
 	// Shutting down takes 15 s at most, and most of it only where the database gives no answer.
-	requestsPatience = 7 * time.Second // for the requests under way
-	answersPatience  = time.Second     // for telling the others that nobody knows what became of them
-	queuePatience    = 4 * time.Second // for changes that were queued and whose clients have been told so
-	closePatience    = time.Second     // for giving back connections
+	turnover         = 500 * time.Millisecond // for busy connections to be told that they end, before idle ones are closed
+	requestsPatience = 7 * time.Second        // for the requests under way
+	answersPatience  = time.Second            // for telling the others that nobody knows what became of them
+	queuePatience    = 4 * time.Second        // for changes that were queued and whose clients have been told so
+	closePatience    = time.Second            // for giving back connections
 )
 
 // Validate refuses origins that are none.
@@ -182,12 +183,16 @@ func (c *serveCommand) listenAndServe(ctx context.Context, api *httpapi.Server, 
 	}
 	log.Info("shutting down")
 	api.StopAccepting()
+	// A connection that is closed between two requests may have the second one under way, and its client in doubt. So the
+	// answers of the next moment say that they are the last on their connection.
+	_ = listener.Close() // Serve says so
+	<-time.After(turnover)
 	if err := shutDown(server, requestsPatience); err != nil {
 		log.Warn("some requests are answered with an unknown outcome", "error", err)
 		giveUp()
 		if err := shutDown(server, answersPatience); err != nil {
 			log.Warn("requests were cut off", "error", err)
-			_ = server.Close() // the listener is closed already; this drops the connections
+			_ = server.Close() // drops the connections
 		}
 	}
 	<-served

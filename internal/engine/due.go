@@ -114,7 +114,7 @@ func (e *Engine) fireBatch(ctx context.Context) (fired int, err error) {
 	case len(due) < 2, errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrOutcomeUnknown), ctx.Err() != nil:
 		return 0, err
 	default:
-		e.commit(due)
+		err = e.commit(due)
 	}
 	for _, r := range due {
 		if r.outcomes[0].Err == nil {

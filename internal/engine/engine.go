@@ -161,8 +161,8 @@ func (e *Engine) isStopped() bool {
 
 // Apply makes one change and answers when it is durable, or says why it was not made: an error of the package flows
 // where it was refused, [ErrKeyReused], [ErrOverloaded], [ErrStopped], store.ErrUnavailable: nothing was changed;
-// store.ErrOutcomeUnknown: it may have been. A ctx that ends abandons the wait, not the command, which may still be
-// made: that too is store.ErrOutcomeUnknown.
+// store.ErrOutcomeUnknown: it may have been. A ctx that ends withdraws a command that still waits for its turn, which is
+// store.ErrUnavailable; of one that is being made it abandons the answer only, which is store.ErrOutcomeUnknown.
 func (e *Engine) Apply(ctx context.Context, c Command) (Result, error) {
 	if err := c.Validate(); err != nil {
 		return Result{}, err
@@ -177,7 +177,7 @@ func (e *Engine) Apply(ctx context.Context, c Command) (Result, error) {
 // ApplyAll makes many changes, in order, in as few commits as can be; each is made or refused on its own. With once,
 // they are one commit, and the answer to all of them is stored with it; a repeat gets it as replay. An error means
 // that none of them was made, but store.ErrOutcomeUnknown, which leaves it open. commands stay with the engine: they
-// are not to be altered afterwards, as one whose ctx has ended may still be waiting for its turn.
+// are not to be altered afterwards, as they may still be at work when ctx has ended.
 func (e *Engine) ApplyAll(ctx context.Context, commands []Command, once *Once[[]Outcome]) (outcomes []Outcome, replay []byte, err error) {
 	r := &request{commands: commands, once: once, done: make(chan struct{})}
 	for i := range commands {
@@ -216,8 +216,11 @@ func (e *Engine) send(ctx context.Context, r *request, shard int) error {
 	case <-r.done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("%w: gave up waiting: %w", store.ErrOutcomeUnknown, ctx.Err())
 	}
+	if r.claim() {
+		return fmt.Errorf("%w: gave up waiting for its turn: %w", store.ErrUnavailable, ctx.Err())
+	}
+	return fmt.Errorf("%w: gave up waiting: %w", store.ErrOutcomeUnknown, ctx.Err())
 }
 
 func (e *Engine) enqueue(r *request, shard int) error {

@@ -172,7 +172,7 @@ func decodeAs[T any](text []byte, action func(T) (flows.Action, error)) (flows.A
 // reply lists the answers in the order of the calls.
 func (b *batch) reply(ctx context.Context, outcomes []engine.Outcome) reply {
 	out := []byte(`{"results":[`)
-	next := 0
+	next, failed := 0, 0
 	for i, err := range b.refused {
 		var one reply
 		if err == nil {
@@ -181,8 +181,10 @@ func (b *batch) reply(ctx context.Context, outcomes []engine.Outcome) reply {
 		}
 		if err != nil {
 			p := problemOf(err)
-			if p.slug == slugInternal {
-				b.api.log.ErrorContext(ctx, "command of a batch failed", "request_id", b.request.id, "index", i, "error", p.cause)
+			if p.status() >= http.StatusInternalServerError {
+				if failed++; failed == 1 { // what they fail for is mostly one
+					b.api.log.ErrorContext(ctx, "command of a batch failed", "request_id", b.request.id, "index", i, "problem", p.slug, "error", p.cause)
+				}
 			}
 			one = reply{status: p.status(), body: p.wire(b.request.id, b.api.waitURL)}
 		}

@@ -13,6 +13,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -237,6 +238,9 @@ func (a *api) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
 		return nil, newProblem(slugPayloadTooLarge, fmt.Sprintf("The body is over %d bytes.", a.options.MaxBody))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		// Slow clients meet this, and those of a server that stood still: their request is as good as any.
+		return nil, &problem{slug: slugUnavailable, detail: "The body did not arrive in time. Nothing was changed.", cause: err}
 	case err != nil:
 		return nil, newProblem(slugInvalidRequest, "The body did not arrive whole.")
 	}

@@ -185,6 +185,30 @@ func TestUnexpectedErrorShowsNothingOfTheInside(t *testing.T) {
 	}, withFaults)
 }
 
+// TestDatabaseTroubleIsLoggedOnce holds that one request leaves one line, under its id, and a batch one as well.
+func TestDatabaseTroubleIsLoggedOnce(t *testing.T) {
+	writes := func(w store.Writes) bool { return !w.Empty() }
+	for name, cause := range map[string]error{"away": fmt.Errorf("%w: %s", store.ErrUnavailable, secret), "unexpected": errors.New(secret)} {
+		t.Run(name, func(t *testing.T) {
+			api := serveSQLite(t, withFaults)
+			api.faulty.Inject(storetest.Refused(cause, writes))
+			before := strings.Count(api.logged.String(), "hunter2")
+			for i, path := range []string{"/flows", "/batch"} {
+				body := createBody("")
+				if path == "/batch" {
+					body = batchOf(command("POST", "/flows", `,"body":`+body), command("POST", "/flows", `,"body":`+body))
+				}
+				id := fmt.Sprint("once-", i)
+				api.post(path, body, "X-Request-Id: "+id)
+				log := api.logged.String()
+				if all, own := strings.Count(log, "hunter2")-before, strings.Count(log, "request_id="+id); all != i+1 || own != 1 {
+					t.Errorf("POST %s: %d lines of trouble for %d requests, %d under its id:\n%s", path, all, i+1, own, log)
+				}
+			}
+		})
+	}
+}
+
 // internal fails the test unless an answer is an internal error that says nothing, and the log says the rest under the
 // request's id.
 func (c *client) internal(a answer, id string) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"regexp"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -63,7 +64,7 @@ func (a *api) identify(next http.Handler) http.Handler {
 		header["X-Request-Id"] = []string{info.id}
 		header["X-Content-Type-Options"] = noSniff
 		header["Cache-Control"] = noStore
-		recorder := &statusRecorder{ResponseWriter: w}
+		recorder := &statusRecorder{ResponseWriter: w, stopping: &a.stopping}
 		defer func() {
 			if p := recover(); p != nil {
 				a.log.ErrorContext(ctx, "panic in a handler", "request_id", info.id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -96,23 +97,31 @@ func route(r *http.Request) string {
 	return "none"
 }
 
-// statusRecorder notes the status of an answer for the log.
+// statusRecorder notes the status of an answer for the log, and makes an answer the last on its connection where the server
+// is stopping by the time it is given.
 type statusRecorder struct {
 	http.ResponseWriter
-	status int
+	status   int
+	stopping *atomic.Bool
+}
+
+func (w *statusRecorder) begin(status int) {
+	if w.status != 0 {
+		return
+	}
+	w.status = status
+	if w.stopping.Load() {
+		w.Header().Set("Connection", "close")
+	}
 }
 
 func (w *statusRecorder) WriteHeader(status int) {
-	if w.status == 0 {
-		w.status = status
-	}
+	w.begin(status)
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *statusRecorder) Write(body []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
+	w.begin(http.StatusOK)
 	return w.ResponseWriter.Write(body)
 }
 

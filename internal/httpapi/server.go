@@ -112,7 +112,8 @@ func (s *Server) Close() {
 	s.work.Wait()
 }
 
-// StopAccepting makes /readyz fail from now on, so that no new requests are sent here.
+// StopAccepting makes /readyz fail from now on and each answer the last on its connection, so that no new requests are sent
+// here.
 func (s *Server) StopAccepting() { s.api.stopping.Store(true) }
 
 // crossOrigin lets pages of the configured origins call the API, and refuses changes that a browser sends for any other

@@ -346,7 +346,8 @@ func TestErrorsByCode(t *testing.T) {
 		"53100": store.ErrUnavailable, "53300": store.ErrUnavailable, "57P01": store.ErrUnavailable,
 		"57P03": store.ErrUnavailable, "25006": store.ErrUnavailable, "08006": store.ErrUnavailable,
 		"40P01": store.ErrUnavailable, "40001": store.ErrUnavailable, "57014": store.ErrUnavailable,
-		"55P03": store.ErrUnavailable, "23505": cause, "22P02": cause, "42P01": cause, "": cause,
+		"55P03": store.ErrUnavailable, "42P01": store.ErrUnavailable, "42703": store.ErrUnavailable,
+		"23505": cause, "22P02": cause, "42601": cause, "": cause,
 	} {
 		err := pg.ErrorOf(code, cause)
 		if !errors.Is(err, want) || !errors.Is(err, cause) || errors.Is(err, store.ErrUnavailable) != (want != cause) {

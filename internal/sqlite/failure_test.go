@@ -82,6 +82,10 @@ func TestCommitInDoubt(t *testing.T) {
 		{"persisted", persisted, nil, true},
 		{"full", func(context.Context, func(context.Context) error) error { return resultCode(sqlite3.SQLITE_FULL) },
 			store.ErrUnavailable, false},
+		{"not written", func(context.Context, func(context.Context) error) error {
+			return resultCode(sqlite3.SQLITE_IOERR_WRITE)
+		},
+			store.ErrUnavailable, false},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -24,7 +24,7 @@ func (s *Store) read(fn func() error) error {
 	if errors.Is(err, flows.ErrNotFound) {
 		return flows.ErrNotFound
 	}
-	return classify(err)
+	return s.classify(err)
 }
 
 // stmt prepares a statement once for each reading connection. It is for constant statements only, so that their number
@@ -291,12 +291,18 @@ const (
 // SchemaVersion implements [store.Reader]; a file that [Migrate] has never seen has version 0.
 func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 	var version int64
-	err := s.read(func() error {
-		var tables int
-		if err := s.readers.QueryRowContext(ctx, selectMigrated).Scan(&tables); err != nil || tables == 0 {
-			return err
-		}
-		return s.readers.QueryRowContext(ctx, selectVersion).Scan(&version)
+	err := s.read(func() (err error) {
+		version, err = s.schemaVersion(ctx)
+		return err
 	})
+	return version, err
+}
+
+func (s *Store) schemaVersion(ctx context.Context) (version int64, err error) {
+	var tables int
+	if err := s.readers.QueryRowContext(ctx, selectMigrated).Scan(&tables); err != nil || tables == 0 {
+		return 0, err
+	}
+	err = s.readers.QueryRowContext(ctx, selectVersion).Scan(&version)
 	return version, err
 }

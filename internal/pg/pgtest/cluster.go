@@ -31,7 +31,8 @@ type Options struct {
 	Settings map[string]string
 }
 
-// Cluster is a private PostgreSQL server in a temporary folder, reached through a Unix socket there and by no network.
+// Cluster is a private PostgreSQL server in a temporary folder, reached through a Unix socket there and by no network,
+// unless its settings say so.
 // It ends with this process, however this process ends: see leash. Its methods must not be called at once.
 type Cluster struct {
 	root    string // the temporary folder: data/, the socket and the log
@@ -86,6 +87,9 @@ func StartCluster(ctx context.Context, o Options) (*Cluster, error) {
 // URL is the address of a database of the cluster. It stays the same across Kill and Start.
 func (c *Cluster) URL(database string) string {
 	query := url.Values{"host": {c.root}, "user": {"postgres"}, "sslmode": {"disable"}}
+	if port := c.options.Settings["port"]; port != "" {
+		query.Set("port", port) // it is part of the socket's name
+	}
 	return "postgres:///" + url.PathEscape(database) + "?" + query.Encode()
 }
 
@@ -195,16 +199,28 @@ func (c *Cluster) initialize(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := os.Chown(c.root, uid, gid); err != nil {
-			return fmt.Errorf("handing the folder over: %w", err)
-		}
 		c.account.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		if err := c.Own(c.root); err != nil {
+			return err
+		}
 	}
 	initdb := exec.CommandContext(ctx, filepath.Join(c.bin, "initdb"), "--pgdata", c.data(), "--username=postgres",
 		"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
 	initdb.Dir, initdb.SysProcAttr, initdb.Env = c.root, c.account, environment()
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// Own hands a file or folder over to the account that the server runs as.
+func (c *Cluster) Own(path string) error {
+	account := c.account.Credential
+	if account == nil {
+		return nil
+	}
+	if err := os.Chown(path, int(account.Uid), int(account.Gid)); err != nil {
+		return fmt.Errorf("handing %s over: %w", path, err)
 	}
 	return nil
 }
