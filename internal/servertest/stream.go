@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -99,7 +100,10 @@ func (m *Message) read(line string) {
 	}
 }
 
-// NextEvent reads on to the next audit event. One whose fields do not fit together is an error.
+// ErrOddEvent: the fields of an event in a stream do not fit together.
+var ErrOddEvent = errors.New("an odd event")
+
+// NextEvent reads on to the next audit event.
 func (s *Stream) NextEvent() (Event, error) {
 	for {
 		m, err := s.Next()
@@ -111,10 +115,10 @@ func (s *Stream) NextEvent() (Event, error) {
 		}
 		var e Event
 		if err := json.Unmarshal([]byte(m.Data), &e); err != nil {
-			return e, fmt.Errorf("an event's data %.500q: %w", m.Data, err)
+			return e, fmt.Errorf("%w: %.500q: %w", ErrOddEvent, m.Data, err)
 		}
 		if m.ID != fmt.Sprint(e.Seq) || m.Event != e.Kind {
-			return e, fmt.Errorf("an event %q of kind %q with the data %.500s", m.ID, m.Event, m.Data)
+			return e, fmt.Errorf("%w: id %q, event %q, data %.500s", ErrOddEvent, m.ID, m.Event, m.Data)
 		}
 		return e, nil
 	}
