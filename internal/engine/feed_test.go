@@ -89,7 +89,7 @@ func TestStreamBeginsAtNow(t *testing.T) {
 		f := follow(r, r.engine, store.EventQuery{})
 		wantSeqs(r, "what was committed before", drain(r, f), nil)
 		r.all(create(uuid.New()))
-		synctest.Wait()
+		after(feedPoll)
 		wantSeqs(r, "what is committed now", drain(r, f), []int64{3})
 	})
 }
@@ -168,7 +168,7 @@ func TestStreamPassesFilters(t *testing.T) {
 		}
 		mirrored := flows.Create{Mode: flows.Mirrored, ControllerID: "d", Goal: "g", OwnerSessionKey: "other"}
 		r.all(command(one, flows.Start{}), command(two, mirrored), observe(two, "run", flows.StepRunning))
-		synctest.Wait()
+		after(feedPoll)
 		for i, q := range queries {
 			wantSeqs(r, fmt.Sprintf("%+v", q), drain(r, followers[i]), r.recorded(q))
 			if got := followers[i].Position(); got != 5 {
