@@ -19,6 +19,7 @@ type reply struct {
 	location    string
 	replayed    bool
 	stale       bool
+	preference  string // the Preference-Applied header
 	body        []byte // nil for an answer that has none
 }
 
@@ -54,6 +55,7 @@ func (r reply) write(w http.ResponseWriter) {
 	}
 	set("Etag", r.etag)
 	set("Location", r.location)
+	set("Preference-Applied", r.preference)
 	if r.replayed {
 		set("Idempotent-Replayed", "true")
 	}

@@ -6,14 +6,12 @@ import (
 
 	"taskflow/internal/flows"
 	"taskflow/internal/store"
-
-	"github.com/google/uuid"
 )
 
 // Events implements [store.Reader].
 func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage, error) {
 	var page store.EventPage
-	if !ofOneFlow(&q) && !q.Narrow() {
+	if !q.OfOneFlow() && !q.Narrow() {
 		return page, nil
 	}
 	list := s.allEvents
@@ -45,7 +43,7 @@ const (
 func (s *Store) allEvents(ctx context.Context, q *store.EventQuery) (page store.EventPage, err error) {
 	query, args := selectEvents, []any(nil)
 	condition, conditionArgs := flowCovered(q.FlowID, q.Owners)
-	switch one := ofOneFlow(q); {
+	switch one := q.OfOneFlow(); {
 	case one && q.Desc:
 		query, args = selectFlowEvents+condition+inOrderDesc, append([]any{q.FlowID[:]}, conditionArgs...)
 	case one:
@@ -63,10 +61,6 @@ func (s *Store) allEvents(ctx context.Context, q *store.EventQuery) (page store.
 	}
 	return page, err
 }
-
-// ofOneFlow reports whether q narrows to FlowID: with FromFlow the zero UUID is an id like any other, that a request may
-// name, and must not open the whole trail.
-func ofOneFlow(q *store.EventQuery) bool { return q.FromFlow || q.FlowID != uuid.Nil }
 
 const selectEvent = `SELECT ` + eventColumns + ` FROM events WHERE seq = ?`
 
@@ -111,7 +105,7 @@ func readEvents(ctx context.Context, tx *sql.Tx, bySeq *sql.Stmt, q *store.Event
 func eventKeys(q *store.EventQuery) (query string, args []any) {
 	match := eventFilters(q)
 	from := "events e"
-	one := ofOneFlow(q)
+	one := q.OfOneFlow()
 	if q.OwnerSessionKey != "" || q.ControllerID != "" || q.Mode != "" || !one && q.Owners != flows.Everyone {
 		from = fromFeed
 	}
@@ -130,7 +124,7 @@ func eventKeys(q *store.EventQuery) (query string, args []any) {
 // eventFilters are the filters that no index of events serves.
 func eventFilters(q *store.EventQuery) *clause {
 	c := new(clause)
-	if !ofOneFlow(q) && q.Owners != flows.Everyone {
+	if !q.OfOneFlow() && q.Owners != flows.Everyone {
 		condition, args := covered("f.owner_session_key", q.Owners)
 		c.and(condition, args...)
 	}
@@ -147,4 +141,27 @@ func eventFilters(q *store.EventQuery) *clause {
 		andIn(c, "e.kind", q.Kinds)
 	}
 	return c
+}
+
+// selectTail walks the feed, and never the flows.
+const selectTail = `
+SELECT e.seq, e.flow_id, e.revision, e.kind, e.payload, e.actor, e.at, f.owner_session_key, f.controller_id, f.mode
+FROM events e CROSS JOIN flows f ON f.id = e.flow_id
+WHERE e.seq > ? ORDER BY e.seq LIMIT ?`
+
+// Tail implements [store.Reader].
+func (s *Store) Tail(ctx context.Context, after int64, limit int) (list []store.FeedEvent, err error) {
+	err = s.read(func() error {
+		return s.each(ctx, func(r row) error {
+			var e store.FeedEvent
+			err := r.Scan(&e.Seq, &e.FlowID, &e.Revision, &e.Kind, (*[]byte)(&e.Payload), &e.Actor, micros{&e.At},
+				&e.OwnerSessionKey, &e.ControllerID, &e.Mode)
+			list = append(list, e)
+			return err
+		}, selectTail, after, limit)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
 }

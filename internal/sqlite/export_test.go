@@ -52,7 +52,7 @@ func EventKeys(q store.EventQuery) (string, []any) {
 // Statements are the constant ones that run often.
 var Statements = map[string]string{
 	"flow": selectFlow, "step": selectStep, "steps": selectSteps + "TRUE" + inOrderOfCreation, "events": selectEvents, "events desc": selectEventsDesc,
-	"flow events": selectFlowEvents + "TRUE" + inOrder, "flow events desc": selectFlowEvents + "TRUE" + inOrderDesc, "event": selectEvent,
+	"flow events": selectFlowEvents + "TRUE" + inOrder, "flow events desc": selectFlowEvents + "TRUE" + inOrderDesc, "event": selectEvent, "tail": selectTail,
 	"answer": selectAnswer, "sweep": deleteOldAnswers, "oldest waiting": selectOldestWaiting,
 	"delete labels": deleteLabels, "delete steps": deleteSteps, "delete events": deleteEvents, "update flow": updateFlow,
 	"count by status": countByStatus, "count by controller": countByController,
