@@ -23,8 +23,8 @@ import (
 // promise of a flow held through all their deaths: a read shows every change that was acknowledged before it began.
 
 const (
-	observers    = 6                // clients of a history
-	decidedAfter = 20 * time.Second // for porcupine to find an order, or that there is none
+	observers    = 6           // clients of a history
+	decidedAfter = time.Minute // for porcupine to find an order, or that there is none
 	noRevision   = -1
 	unansweredAt = int64(math.MaxInt64)
 )
@@ -331,9 +331,10 @@ func judged(operations []porcupine.Operation) porcupine.CheckResult {
 	return porcupine.CheckOperationsTimeout(model, operations, decidedAfter)
 }
 
-// plantStaleRead has a read answered with what the flow was before a change that was acknowledged before the read began.
+// plantStaleRead has a read answered with what the flow was before a change that was acknowledged before the read began. It
+// takes the first that it finds: until a change is in doubt, few orders have to be tried to know that there is none.
 func plantStaleRead(operations []porcupine.Operation) bool {
-	for i, late := range slices.Backward(operations) {
+	for i, late := range operations {
 		if late.Input.(asked).kind != read {
 			continue
 		}
