@@ -15,4 +15,14 @@
 //
 // The tests of waits (timers_test.go, races_test.go) look at one flow's trail at a time: a wait ends once, not before its
 // time by the database's clock, by whom the trail says and whoever was told so, and whatever was down meanwhile.
+//
+// A history (history_test.go) is what the clients of one flow asked for and were told, with the times of both; porcupine
+// looks for an order that explains it. That a change was synced before it was acknowledged is seen from outside: by tracing
+// the server's system calls on SQLite (tracer_linux_test.go), by the statistics of PostgreSQL (synced_test.go). A backup
+// is tested by restoring it (backup_test.go).
+//
+// Of the same kind, elsewhere, as they look inside: what a mixed load leaves behind, and generated requests.
+//
+//	go test ./cmd/server -run Soak -timeout 1h -soak 10m
+//	go test ./internal/httpapi -run Generated -timeout 1h -generated 500 -seed 2
 package faults

@@ -61,14 +61,20 @@ func eachStore(t *testing.T, test func(t *testing.T, api *client), changes ...fu
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
-		s := newSetup(changes)
-		db, err := pg.Open(t.Context(), pgtest.Database(t), pg.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		setDefault(&s.options.SchemaVersion, pg.LatestVersion())
-		test(t, serve(t, db, s))
+		test(t, servePostgres(t, changes...))
 	})
+}
+
+// servePostgres starts a server on a PostgreSQL database of its own.
+func servePostgres(t testing.TB, changes ...func(*setup)) *client {
+	t.Helper()
+	s := newSetup(changes)
+	db, err := pg.Open(t.Context(), pgtest.Database(t), pg.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	setDefault(&s.options.SchemaVersion, pg.LatestVersion())
+	return serve(t, db, s)
 }
 
 // serveSQLite starts a server on SQLite alone, for what no database has a say in.

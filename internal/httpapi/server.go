@@ -97,7 +97,7 @@ func New(ctx context.Context, e *engine.Engine, reader store.Reader, o Options) 
 	a.router = r
 	r.Use(a.identify, protect, middleware.GetHead)
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
-		a.writeProblem(w, r, newProblem(slugNotFound, "There is no such route."))
+		a.writeProblem(w, r, newProblem(slugNotFound, noRoute))
 	})
 	r.MethodNotAllowed(a.methodNotAllowed)
 	if err := a.routeDocs(r, doc); err != nil {
@@ -157,6 +157,8 @@ func (a *api) crossOrigin() (func(http.Handler) http.Handler, error) {
 	return func(next http.Handler) http.Handler { return headers(protection.Handler(next)) }, nil
 }
 
+const noRoute = "There is no such route."
+
 // methodNotAllowed answers 405 with the methods that the route has.
 func (a *api) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Path
@@ -170,6 +172,10 @@ func (a *api) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 				allow = append(allow, http.MethodHead)
 			}
 		}
+	}
+	if len(allow) == 0 { // the router does not look further at a method that HTTP does not define
+		a.writeProblem(w, r, newProblem(slugNotFound, noRoute))
+		return
 	}
 	p := newProblem(slugMethodNotAllowed, "This route takes "+strings.Join(allow, ", ")+".")
 	p.allow = strings.Join(allow, ", ")

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -264,6 +265,20 @@ func findPrograms() (string, error) {
 		}
 	}
 	return "", errors.Join(ErrNoPostgres, err)
+}
+
+// Program is the path of one of PostgreSQL's programs, like pg_dump: of the version that a cluster runs, or else the one on
+// PATH. It fails the test where there is none.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	if bin, err := findPrograms(); err == nil && runnable(bin, name) {
+		return filepath.Join(bin, name)
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatalf("PostgreSQL's program %s was not found: %v", name, err)
+	}
+	return path
 }
 
 func runnable(bin, program string) bool {
