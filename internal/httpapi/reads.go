@@ -32,7 +32,7 @@ func (a *api) GetFlow(ctx context.Context, r oas.GetFlowRequestObject) (oas.GetF
 	if err != nil {
 		return nil, flows.ErrNotFound
 	}
-	f, err := a.reader.Flow(ctx, id, flows.Everyone)
+	f, err := a.reader.Flow(ctx, id, callerOf(ctx).Owners)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func (a *api) GetFlow(ctx context.Context, r oas.GetFlowRequestObject) (oas.GetF
 	if known {
 		return reply{status: http.StatusNotModified, etag: etag(f)}, nil
 	}
-	return a.flowReply(http.StatusOK, f), nil
+	return flowReply(http.StatusOK, f, a.waitURLs(ctx)), nil
 }
 
 func (a *api) ListFlows(ctx context.Context, r oas.ListFlowsRequestObject) (oas.ListFlowsResponseObject, error) {
@@ -51,18 +51,19 @@ func (a *api) ListFlows(ctx context.Context, r oas.ListFlowsRequestObject) (oas.
 	if err != nil {
 		return nil, err
 	}
+	q.Owners = callerOf(ctx).Owners
 	found, err := a.reader.Flows(ctx, q)
 	if err != nil {
 		return nil, err
 	}
+	urls := a.waitURLs(ctx)
 	return page(found.Items, encodeFlowPosition(q.Order, found.Next), func(out []byte, f *flows.Flow) []byte {
-		return appendFlow(out, f, !q.WithoutState, a.waitURL(f))
+		return appendFlow(out, f, !q.WithoutState, urls(f))
 	}), nil
 }
 
 func flowQuery(p oas.ListFlowsParams) (store.FlowQuery, error) {
 	q := store.FlowQuery{
-		Owners:          flows.Everyone,
 		OwnerSessionKey: value(p.OwnerSessionKey), ControllerID: value(p.ControllerId), Mode: flows.Mode(value(p.Mode)),
 		WaitKind: flows.WaitKind(value(p.WaitKind)), CancelRequested: p.CancelRequested,
 		CreatedAfter: p.CreatedAfter, CreatedBefore: p.CreatedBefore, UpdatedAfter: p.UpdatedAfter, UpdatedBefore: p.UpdatedBefore,
@@ -92,7 +93,7 @@ func (a *api) ListSteps(ctx context.Context, r oas.ListStepsRequestObject) (oas.
 	if err != nil {
 		return nil, flows.ErrNotFound
 	}
-	q := store.StepQuery{Owners: flows.Everyone, FlowID: id, Limit: limitOf(r.Params.Limit)}
+	q := store.StepQuery{FlowID: id, Owners: callerOf(ctx).Owners, Limit: limitOf(r.Params.Limit)}
 	if r.Params.Cursor != nil {
 		at, stepID, err := decodeTimed(cursorSteps, *r.Params.Cursor)
 		if err != nil {
@@ -116,7 +117,7 @@ func (a *api) GetStep(ctx context.Context, r oas.GetStepRequestObject) (oas.GetS
 	if err != nil || !flows.ValidText(r.RunId) {
 		return nil, flows.ErrNotFound
 	}
-	step, err := a.reader.Step(ctx, store.StepKey{FlowID: id, RunID: r.RunId}, flows.Everyone)
+	step, err := a.reader.Step(ctx, store.StepKey{FlowID: id, RunID: r.RunId}, callerOf(ctx).Owners)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +129,7 @@ func (a *api) ListFlowEvents(ctx context.Context, r oas.ListFlowEventsRequestObj
 	if err != nil {
 		return nil, flows.ErrNotFound
 	}
-	q := store.EventQuery{Owners: flows.Everyone, FlowID: id, FromFlow: true, Limit: limitOf(r.Params.Limit)}
+	q := store.EventQuery{FlowID: id, FromFlow: true, Limit: limitOf(r.Params.Limit)}
 	q.Desc = r.Params.Order != nil && *r.Params.Order == oas.ListFlowEventsParamsOrderSeqDesc
 	return a.listEvents(ctx, q, r.Params.After, r.Params.Cursor)
 }
@@ -136,7 +137,6 @@ func (a *api) ListFlowEvents(ctx context.Context, r oas.ListFlowEventsRequestObj
 func (a *api) ListEvents(ctx context.Context, r oas.ListEventsRequestObject) (oas.ListEventsResponseObject, error) {
 	p := r.Params
 	q := store.EventQuery{
-		Owners:          flows.Everyone,
 		OwnerSessionKey: value(p.OwnerSessionKey), ControllerID: value(p.ControllerId), Mode: flows.Mode(value(p.Mode)),
 		Limit: limitOf(p.Limit), Desc: p.Order != nil && *p.Order == oas.ListEventsParamsOrderSeqDesc,
 	}
@@ -165,6 +165,7 @@ func (a *api) listEvents(ctx context.Context, q store.EventQuery, after *int64, 
 		}
 		q.After = &seq
 	}
+	q.Owners = callerOf(ctx).Owners
 	found, err := a.reader.Events(ctx, q)
 	if err != nil {
 		return reply{}, err
@@ -177,7 +178,7 @@ func (a *api) listEvents(ctx context.Context, q store.EventQuery, after *int64, 
 }
 
 func (a *api) GetStats(ctx context.Context, _ oas.GetStatsRequestObject) (oas.GetStatsResponseObject, error) {
-	stats, err := a.reader.Stats(ctx, flows.Everyone)
+	stats, err := a.reader.Stats(ctx, callerOf(ctx).Owners)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"taskflow/internal/auth"
+
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 )
@@ -15,7 +17,7 @@ import (
 // request is what the handlers need to know of a request besides its parameters and its decoded body.
 type request struct {
 	id     string
-	caller string // the name in the audit trail
+	caller auth.Caller // who sent it, once authorize has found out
 	method string
 	path   string // as received, escaped
 	body   []byte // as received
@@ -38,9 +40,6 @@ func requestID(ctx context.Context) string {
 	return ""
 }
 
-// anonymous is the caller of a server without authentication.
-const anonymous = "anonymous"
-
 var safeID = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,128}$`)
 
 // identify gives each request an id (its own X-Request-Id, where it is a plain one) and a deadline, logs how it went,
@@ -48,7 +47,7 @@ var safeID = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,128}$`)
 func (a *api) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		info := &request{id: r.Header.Get("X-Request-Id"), caller: anonymous, method: r.Method, path: r.URL.EscapedPath()}
+		info := &request{id: r.Header.Get("X-Request-Id"), method: r.Method, path: r.URL.EscapedPath()}
 		if match := r.Header.Values("If-Match"); len(match) > 0 {
 			info.ifMatch = &match[0]
 		}
@@ -59,8 +58,7 @@ func (a *api) identify(next http.Handler) http.Handler {
 		defer cancel()
 		r = r.WithContext(ctx)
 		w.Header().Set("X-Request-Id", info.id)
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Cache-Control", "no-store")
+		secure(w.Header())
 		recorder := &statusRecorder{ResponseWriter: w}
 		defer func() {
 			if p := recover(); p != nil {
@@ -74,6 +72,15 @@ func (a *api) identify(next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(recorder, r)
 	})
+}
+
+// secure sets what every answer tells a browser: to take it for nothing else than it says, to run and frame nothing of it,
+// and to tell no other site of it. Pages loosen the policy by what they need.
+func secure(header http.Header) {
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Cache-Control", "no-store")
+	header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	header.Set("Referrer-Policy", "no-referrer")
 }
 
 // newID is a version 7 id, which sorts by the time it was made.
