@@ -35,24 +35,25 @@ func rules() map[string]rule {
 	suite := []string{"internal/store/storetest"}
 	everything := []string{"api", "migrations", "internal/..."}
 	return map[string]rule{
-		"internal":                 {tests: []string{}}, // this test
-		"internal/flows":           {},
-		"internal/httpapi/oas":     {},
-		"migrations":               {},
-		"api":                      {},
-		"internal/store":           {code: []string{"internal/flows"}, tests: suite},
-		"internal/pg":              {code: stores, tests: append(suite, "internal/pg/pgtest")},
-		"internal/sqlite":          {code: stores, tests: suite},
-		"internal/engine":          {code: []string{"internal/flows", "internal/store"}, tests: everything},
-		"internal/auth":            {code: []string{"internal/flows", "internal/store"}, tests: []string{"internal/auth/authtest"}},
-		"internal/auth/authtest":   {testOnly: true},
-		"internal/httpapi":         {code: []string{"api", "internal/auth", "internal/httpapi/oas", "internal/engine", "internal/flows", "internal/store"}, tests: everything},
-		"cmd/server":               {code: everything, tests: everything},
-		"internal/store/storetest": {code: []string{"internal/flows", "internal/store"}, testOnly: true},
-		"internal/pg/pgtest":       {code: []string{"internal/pg", "migrations"}, testOnly: true},
-		"internal/servertest":      {code: []string{"internal/pg/pgtest"}, testOnly: true},
-		"bench":                    {code: []string{"internal/pg/pgtest", "internal/servertest"}, tests: everything},
-		"faults":                   {code: []string{"internal/pg/pgtest", "internal/servertest"}, tests: everything},
+		"internal":                   {tests: []string{}}, // this test
+		"internal/flows":             {},
+		"internal/httpapi/oas":       {},
+		"migrations":                 {},
+		"api":                        {},
+		"internal/store":             {code: []string{"internal/flows"}, tests: suite},
+		"internal/pg":                {code: stores, tests: append(suite, "internal/pg/pgtest")},
+		"internal/sqlite":            {code: stores, tests: suite},
+		"internal/engine":            {code: []string{"internal/flows", "internal/store"}, tests: everything},
+		"internal/auth":              {code: []string{"internal/flows", "internal/store"}, tests: []string{"internal/auth/authtest"}},
+		"internal/auth/authtest":     {testOnly: true},
+		"internal/httpapi":           {code: []string{"api", "internal/auth", "internal/httpapi/oas", "internal/engine", "internal/flows", "internal/store"}, tests: everything},
+		"internal/httpapi/reference": {code: []string{"api", "internal/httpapi"}},
+		"cmd/server":                 {code: everything, tests: everything},
+		"internal/store/storetest":   {code: []string{"internal/flows", "internal/store"}, testOnly: true},
+		"internal/pg/pgtest":         {code: []string{"internal/pg", "migrations"}, testOnly: true},
+		"internal/servertest":        {code: []string{"internal/pg/pgtest"}, testOnly: true},
+		"bench":                      {code: []string{"internal/pg/pgtest", "internal/servertest"}, tests: everything},
+		"faults":                     {code: []string{"internal/pg/pgtest", "internal/servertest"}, tests: everything},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -91,7 +92,7 @@ func (a answer) checkContract() {
 		}
 	}
 	if route := findRoute(a.request); route != nil {
-		if err := a.validate(route); err != nil {
+		if err := errors.Join(a.validate(route), a.isExpected(route)); err != nil {
 			fail("%v", err)
 		}
 	}
@@ -124,6 +125,20 @@ func (a answer) checkProblem() error {
 		return err
 	}
 	return doc.Components.Schemas["Problem"].Value.VisitJSON(value, formats...)
+}
+
+// isExpected checks that the contract names this problem among those of the operation, or of all of them.
+func (a answer) isExpected(route *routers.Route) error {
+	if a.header.Get("Content-Type") != "application/problem+json" {
+		return nil
+	}
+	slug := strings.TrimPrefix(strings.Trim(a.at("/type"), `"`), "/problems/")
+	for _, extensions := range []map[string]any{route.Spec.Extensions, route.Operation.Extensions} {
+		if listed, _ := extensions["x-problems"].([]any); slices.Contains(listed, any(slug)) {
+			return nil
+		}
+	}
+	return fmt.Errorf("the contract does not name %s among the operation's x-problems", slug)
 }
 
 // validate checks the answer against its operation.
