@@ -78,6 +78,9 @@ func checkParameter(t *testing.T, method string, p *openapi3.Parameter) {
 	if p.Schema == nil || p.Description == "" && p.Schema.Value.Description == "" && p.Schema.Value.Type.Is("string") && p.Schema.Value.Format == "" {
 		t.Errorf("%s parameter %s is not described", p.In, p.Name)
 	}
+	if p.Example != nil && !p.Required {
+		t.Errorf("the viewer at /docs would send the example of %s unasked", p.Name)
+	}
 	if p.Example != nil {
 		if err := p.Schema.Value.VisitJSON(p.Example, formats...); err != nil {
 			t.Errorf("the example of %s: %v", p.Name, err)

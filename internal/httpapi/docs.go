@@ -8,6 +8,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/go-chi/chi/v5"
+	"github.com/swaggest/swgui"
 	"github.com/swaggest/swgui/v5emb"
 )
 
@@ -19,7 +20,9 @@ func (a *api) routeDocs(r chi.Router, doc *openapi3.T) error {
 	}
 	r.Get("/openapi.json", static("application/json", asJSON))
 	r.Get("/openapi.yaml", static("application/yaml", contract.Spec))
-	viewer := v5emb.New("Taskflow", "/openapi.json", "/docs/")
+	// The viewer reads the YAML: it has the calls in the order in which they are written. The contract's extensions are for
+	// programs that generate something.
+	viewer := v5emb.NewWithConfig(swgui.Config{SettingsUI: map[string]string{"showExtensions": "false"}})("Taskflow", "/openapi.yaml", "/docs/")
 	withPolicy := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The viewer's own page has inline scripts and styles; everything comes from this server.
 		w.Header().Set("Content-Security-Policy", "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'")

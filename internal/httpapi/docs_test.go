@@ -49,7 +49,7 @@ func TestDocsNeedNoOutsideHost(t *testing.T) {
 	api := serveSQLite(t)
 	api.get("/").want(http.StatusFound).hasHeader("Location", "/docs")
 	page := api.get("/docs").want(200)
-	if !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") || !strings.Contains(page.body, "/openapi.json") {
+	if !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") || !strings.Contains(page.body, "/openapi.yaml") {
 		t.Errorf("the page is %s: %s", page.header.Get("Content-Type"), shorten(page.body))
 	}
 	if policy := page.header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'self'") || strings.Contains(policy, "http") {

@@ -1046,7 +1046,7 @@ type Events = EventList
 
 // RunBatchParams defines parameters for RunBatch.
 type RunBatchParams struct {
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1109,13 +1109,13 @@ type ListExternalEventsParams struct {
 
 // PublishExternalEventParams defines parameters for PublishExternalEvent.
 type PublishExternalEventParams struct {
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListFlowsParams defines parameters for ListFlows.
 type ListFlowsParams struct {
-	// OwnerSessionKey Flows of this owner.
+	// OwnerSessionKey Flows of this owner, such as `agent:kate:session:abc`.
 	OwnerSessionKey *string `form:"owner_session_key,omitempty" json:"owner_session_key,omitempty"`
 
 	// Status Flows in this status; repeat it for any of several.
@@ -1125,7 +1125,7 @@ type ListFlowsParams struct {
 	ControllerId *string `form:"controller_id,omitempty" json:"controller_id,omitempty"`
 	Mode         *Mode   `form:"mode,omitempty" json:"mode,omitempty"`
 
-	// Label Flows with this label, as `key:value`; repeat it for all of several.
+	// Label Flows with this label, as `key:value`, such as `team:billing`; repeat it for all of several.
 	Label *[]string `form:"label,omitempty" json:"label,omitempty"`
 
 	// WaitKind Waiting flows whose wait is of this kind.
@@ -1162,7 +1162,7 @@ type ListFlowsParamsView string
 
 // CreateFlowParams defines parameters for CreateFlow.
 type CreateFlowParams struct {
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1178,7 +1178,7 @@ type GetFlowParams struct {
 	// the answer says how long the server was ready to wait. Other preferences are passed over.
 	Prefer *Prefer `json:"Prefer,omitempty"`
 
-	// IfNoneMatch Tags of the revisions already known, or `*`.
+	// IfNoneMatch Tags of the revisions already known, such as `"3"`, or `*`.
 	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
 
@@ -1187,7 +1187,7 @@ type CancelFlowParams struct {
 	// IfMatch `"3"`: apply only at revision 3, else 409 `revision-conflict`. `W/"3"` counts as `"3"`. `*`: the flow must exist.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1222,7 +1222,7 @@ type FailFlowParams struct {
 	// IfMatch `"3"`: apply only at revision 3, else 409 `revision-conflict`. `W/"3"` counts as `"3"`. `*`: the flow must exist.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1231,7 +1231,7 @@ type FinishFlowParams struct {
 	// IfMatch `"3"`: apply only at revision 3, else 409 `revision-conflict`. `W/"3"` counts as `"3"`. `*`: the flow must exist.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1240,7 +1240,7 @@ type RequestCancelFlowParams struct {
 	// IfMatch `"3"`: apply only at revision 3, else 409 `revision-conflict`. `W/"3"` counts as `"3"`. `*`: the flow must exist.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1249,7 +1249,7 @@ type ResumeFlowParams struct {
 	// IfMatch `"3"`: apply only at revision 3, else 409 `revision-conflict`. `W/"3"` counts as `"3"`. `*`: the flow must exist.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1258,7 +1258,7 @@ type StartFlowParams struct {
 	// IfMatch `"3"`: apply only at revision 3, else 409 `revision-conflict`. `W/"3"` counts as `"3"`. `*`: the flow must exist.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1267,7 +1267,7 @@ type UpdateFlowStateParams struct {
 	// IfMatch `"3"`: apply only at revision 3, else 409 `revision-conflict`. `W/"3"` counts as `"3"`. `*`: the flow must exist.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1291,7 +1291,7 @@ type SetFlowWaitingParams struct {
 	// IfMatch `"3"`: apply only at revision 3, else 409 `revision-conflict`. `W/"3"` counts as `"3"`. `*`: the flow must exist.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
