@@ -28,6 +28,8 @@ type serveCommand struct {
 	RetainTerminal       retention      `env:"TASKFLOW_RETAIN_TERMINAL" default:"0" placeholder:"DURATION" help:"How long flows are kept after they ended; 0 is for ever."`
 	IdempotencyTTL       period         `name:"idempotency-ttl" env:"TASKFLOW_IDEMPOTENCY_TTL" default:"P1D" placeholder:"DURATION" help:"How long the answer to an Idempotency-Key is kept."`
 	CORSOrigins          []string       `name:"cors-origins" env:"TASKFLOW_CORS_ORIGINS" placeholder:"ORIGIN" help:"Origins whose pages may call the API, separated by commas."`
+
+	Telemetry telemetryConfig `embed:""`
 }
 
 const (
@@ -40,7 +42,7 @@ const (
 	// Shutting down takes 15 s at most, and most of it only where the database gives no answer.
 	requestsPatience = 7 * time.Second // for the requests under way
 	answersPatience  = time.Second     // for telling the others that nobody knows what became of them
-	queuePatience    = 4 * time.Second // for changes that were queued and whose clients have been told so
+	queuePatience    = 4 * time.Second // for changes that were queued and whose clients have been told so; then telemetryPatience
 	closePatience    = time.Second     // for giving back connections
 )
 
@@ -68,7 +70,12 @@ func (c *serveCommand) Run(ctx context.Context, config *databaseConfig, log *slo
 	if err := checkListen(c.Listen, c.Auth, c.AllowUnauthenticated); err != nil {
 		return err
 	}
-	db, err := config.open(ctx, log)
+	watched, err := c.Telemetry.watch(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer watched.finish(log)
+	db, err := config.open(ctx, log, watched)
 	if err != nil && ctx.Err() != nil {
 		log.Info("stopped while waiting for the database")
 		return nil
@@ -77,20 +84,31 @@ func (c *serveCommand) Run(ctx context.Context, config *databaseConfig, log *slo
 		return err
 	}
 	keyless := tryCallbackKey(ctx, db, log)
-	api, changes, err := c.build(ctx, db, log)
+	api, changes, err := c.build(ctx, db, watched, log)
 	if err == nil {
-		serving, done := context.WithCancel(ctx)
-		var keys sync.WaitGroup
-		if keyless {
-			keys.Go(func() { firstCallbackKey(serving, db, log) })
-		}
-		err = c.listenAndServe(ctx, api, log)
-		done()
-		keys.Wait()
-		api.Close()
+		err = c.serve(ctx, api, db, watched, keyless, log)
 	}
 	finish(changes, db, log)
 	log.Info("stopped")
+	return err
+}
+
+// serve answers requests until ctx ends, and looks after what goes on beside them.
+func (c *serveCommand) serve(ctx context.Context, api *httpapi.Server, db *database, watched watch, keyless bool, log *slog.Logger) error {
+	defer api.Close()
+	stopMetrics, err := c.Telemetry.serveMetrics(watched, log)
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
+	serving, done := context.WithCancel(ctx)
+	var keys sync.WaitGroup
+	if keyless {
+		keys.Go(func() { firstCallbackKey(serving, db, log) })
+	}
+	err = c.listenAndServe(ctx, api, log)
+	done()
+	keys.Wait()
 	return err
 }
 
@@ -106,21 +124,26 @@ func tryCallbackKey(ctx context.Context, db *database, log *slog.Logger) (keyles
 }
 
 // build wires the engine and the HTTP interface over the store.
-func (c *serveCommand) build(ctx context.Context, db *database, log *slog.Logger) (*httpapi.Server, *engine.Engine, error) {
-	changes := engine.New(db, engine.Options{
+func (c *serveCommand) build(ctx context.Context, db *database, watched watch, log *slog.Logger) (*httpapi.Server, *engine.Engine, error) {
+	working := engine.Options{
 		Committers: db.committers, AnswerTTL: time.Duration(c.IdempotencyTTL), RetainTerminal: time.Duration(c.RetainTerminal), Logger: log,
-	})
+	}
+	watched.engine(&working)
+	changes := engine.New(db, working)
+	watched.gauges(changes, db)
 	secretKey, err := parseSecretKey(c.SecretKey)
 	if err != nil {
 		return nil, changes, err
 	}
 	starting, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
-	api, err := httpapi.New(starting, changes, db, httpapi.Options{
+	options := httpapi.Options{
 		RequireIfMatch: c.RequireIfMatch, MaxBody: int64(c.MaxBody), MaxState: int(c.MaxState),
 		RequestTimeout: requestTimeout, CORSOrigins: c.CORSOrigins, SchemaVersion: db.schemaVersion,
 		PublicURL: c.publicURL(), TimerHorizon: time.Duration(c.TimerMaxHorizon), SecretKey: secretKey, Logger: log,
-	})
+	}
+	watched.api(&options, &c.Telemetry)
+	api, err := httpapi.New(starting, changes, db, options)
 	return api, changes, err
 }
 

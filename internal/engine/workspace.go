@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -25,6 +26,13 @@ type workspace struct {
 	kept      map[flows.Pair][]*flows.ExternalEvent // for flows that will wait, oldest first
 	began     map[flows.Pair][]uuid.UUID            // flows that began to wait in this batch
 	events    []flows.Event
+
+	// What the observer is told once it is durable.
+	loaded     time.Time // by this process's clock, when now was read
+	commands   int
+	conflicts  int
+	waitsBegun []*flows.Wait
+	waitsEnded []waitEnd
 }
 
 // flowEntry is one flow of the batch.
@@ -37,7 +45,7 @@ type flowEntry struct {
 
 func newWorkspace(snapshot store.Snapshot, answerTTL time.Duration) *workspace {
 	return &workspace{
-		now: snapshot.Now, answerTTL: answerTTL, recorded: snapshot,
+		now: snapshot.Now, loaded: time.Now(), answerTTL: answerTTL, recorded: snapshot,
 		flows:   make(map[uuid.UUID]*flowEntry, len(snapshot.Flows)),
 		steps:   make(map[store.StepKey]*flows.Step),
 		answers: make(map[store.AnswerKey]store.Answer), external: make(map[uuid.UUID]*flows.ExternalEvent),
@@ -71,6 +79,7 @@ func (w *workspace) run(r *request) {
 }
 
 func (w *workspace) decide(c *Command) (Result, error) {
+	w.commands++
 	if c.Once != nil {
 		replay, err := w.replay(c.Once.Key, c.Once.Fingerprint)
 		if replay != nil || err != nil {
@@ -81,9 +90,12 @@ func (w *workspace) decide(c *Command) (Result, error) {
 	subject := flows.Subject{Flow: entry.flow, Step: w.step(c, entry), Buffered: w.buffered(c)}
 	change, err := flows.Decide(subject, c.Command, w.now)
 	if err != nil {
+		if errors.As(err, new(*flows.RevisionConflict)) {
+			w.conflicts++
+		}
 		return Result{}, err
 	}
-	w.apply(entry, change)
+	w.apply(entry, change, change.Consumed)
 	result := Result{Change: change}
 	if c.Once != nil {
 		w.keep(c.Once.Key, c.Once.Fingerprint, c.Once.Encode(result))
@@ -115,7 +127,8 @@ func (w *workspace) step(c *Command, entry *flowEntry) *flows.Step {
 	return w.recorded.Steps[key]
 }
 
-func (w *workspace) apply(entry *flowEntry, change flows.Change) {
+// apply takes a change over; by is the external event that ended its wait, nil where none did.
+func (w *workspace) apply(entry *flowEntry, change flows.Change, by *flows.ExternalEvent) {
 	if change.Erased {
 		w.erase(entry)
 		return
@@ -124,6 +137,12 @@ func (w *workspace) apply(entry *flowEntry, change flows.Change) {
 		for _, pair := range wait.Pairs() {
 			w.began[pair] = append(w.began[pair], change.Flow.ID)
 		}
+	}
+	if change.Began != nil {
+		w.waitsBegun = append(w.waitsBegun, change.Began)
+	}
+	if change.Ended != nil {
+		w.waitsEnded = append(w.waitsEnded, endOf(change, by))
 	}
 	entry.flow = change.Flow
 	entry.changed = entry.changed || change.Created || change.Updated

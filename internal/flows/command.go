@@ -15,6 +15,8 @@ type Command struct {
 	IfRevision *int64
 	// Actor is the caller's name, for the audit trail.
 	Actor string
+	// Traceparent is the W3C trace context of the request, for the audit trail; "" where there is none.
+	Traceparent string
 	// MaxState is how many bytes the state may have after a caller's merge; 0 is no limit.
 	MaxState int
 	Action   Action

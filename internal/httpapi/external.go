@@ -24,6 +24,7 @@ func (a *api) PublishExternalEvent(ctx context.Context, r oas.PublishExternalEve
 		return nil, err
 	}
 	published, err := a.engine.Publish(ctx, p)
+	a.options.Observer.Change("publish", outcomeOf(published.Replay, err))
 	switch {
 	case err != nil:
 		return nil, err
@@ -35,7 +36,7 @@ func (a *api) PublishExternalEvent(ctx context.Context, r oas.PublishExternalEve
 
 func (a *api) publication(c call, b oas.PublishEvent) (engine.Publication, error) {
 	p := engine.Publication{Keep: defaultEventTTL, Event: flows.ExternalEvent{
-		ID: newID(), Pair: flows.Pair{Topic: b.Topic, CorrelationID: b.CorrelationId}, FlowID: b.FlowId, Payload: b.Payload, Actor: c.caller,
+		ID: newID(), Pair: flows.Pair{Topic: b.Topic, CorrelationID: b.CorrelationId}, FlowID: b.FlowId, Payload: b.Payload, Actor: c.caller, Traceparent: c.traceparent,
 	}}
 	if b.Ttl != nil {
 		period, err := parsePeriod(*b.Ttl)

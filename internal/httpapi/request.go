@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"regexp"
 	"runtime/debug"
@@ -16,9 +17,12 @@ import (
 type request struct {
 	id     string
 	caller string // the name in the audit trail
-	method string
-	path   string // as received, escaped
-	body   []byte // as received
+	// traceparent is where the request stands in a trace; "" where it stands in none. With tracing it is this server's own
+	// span, else the caller's header.
+	traceparent string
+	method      string
+	path        string // as received, escaped
+	body        []byte // as received
 	// ifMatch is the header of a call that takes none: it is refused, not passed over.
 	ifMatch *string
 }
@@ -43,8 +47,8 @@ const anonymous = "anonymous"
 
 var safeID = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,128}$`)
 
-// identify gives each request an id (its own X-Request-Id, where it is a plain one) and a deadline, logs how it went,
-// and answers a panic with a problem.
+// identify gives each request an id (its own X-Request-Id, where it is a plain one), its place in a trace and a deadline,
+// tells how it went, and answers a panic with a problem.
 func (a *api) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
@@ -55,7 +59,8 @@ func (a *api) identify(next http.Handler) http.Handler {
 		if !safeID.MatchString(info.id) {
 			info.id = newID().String()
 		}
-		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), requestKey{}, info), a.options.RequestTimeout)
+		ctx, ended := a.trace(r, info)
+		ctx, cancel := context.WithTimeout(context.WithValue(ctx, requestKey{}, info), a.options.RequestTimeout)
 		defer cancel()
 		r = r.WithContext(ctx)
 		w.Header().Set("X-Request-Id", info.id)
@@ -64,13 +69,18 @@ func (a *api) identify(next http.Handler) http.Handler {
 		recorder := &statusRecorder{ResponseWriter: w}
 		defer func() {
 			if p := recover(); p != nil {
-				a.log.ErrorContext(ctx, "panic in a handler", "request_id", info.id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				a.log.ErrorContext(ctx, "panic in a handler", "request_id", info.id, info.traceID(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 				if recorder.status == 0 {
 					a.writeProblem(recorder, r, fmt.Errorf("panic: %v", p))
 				}
 			}
-			a.log.DebugContext(ctx, "request", "request_id", info.id, "method", r.Method, "route", route(r),
-				"status", recorder.status, "duration", time.Since(began))
+			took, pattern := time.Since(began), route(r)
+			ended(pattern, recorder.status)
+			a.options.Observer.Request(pattern, r.Method, recorder.status, took)
+			if a.log.Enabled(ctx, slog.LevelDebug) {
+				a.log.DebugContext(ctx, "request", "request_id", info.id, info.traceID(), "method", r.Method, "route", pattern,
+					"status", recorder.status, "duration", took)
+			}
 		}()
 		next.ServeHTTP(recorder, r)
 	})

@@ -19,7 +19,7 @@ import (
 	"github.com/go-chi/cors"
 )
 
-// Options of the server. All but Logger must be set; cmd/server has their defaults.
+// Options of the server. Those up to SecretKey must be set; cmd/server has their defaults.
 type Options struct {
 	// RequireIfMatch answers a change of a flow without If-Match with 428.
 	RequireIfMatch bool
@@ -40,6 +40,12 @@ type Options struct {
 	// SecretKey, 32 bytes, seals the secrets of verified callbacks; nil keeps them as they are.
 	SecretKey []byte
 	Logger    *slog.Logger
+	// Observer is told of requests and changes; nil is nobody.
+	Observer Observer
+	// Trace begins the spans of requests; nil is no tracing.
+	Trace TraceRequest
+	// Metrics serves /metrics; nil is no such route, as where they are served on an address of their own.
+	Metrics http.Handler
 }
 
 // Server answers the API.
@@ -68,6 +74,9 @@ type api struct {
 func New(ctx context.Context, e *engine.Engine, reader store.Reader, o Options) (*Server, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Observer == nil {
+		o.Observer = unobserved{}
 	}
 	doc, operations, err := loadContract()
 	if err != nil {
@@ -100,6 +109,9 @@ func New(ctx context.Context, e *engine.Engine, reader store.Reader, o Options) 
 	})
 	oas.HandlerWithOptions(strict, oas.ChiServerOptions{BaseRouter: r.With(a.check), ErrorHandlerFunc: badRequest})
 	a.routeCallbacks(r)
+	if o.Metrics != nil {
+		r.Method(http.MethodGet, "/metrics", o.Metrics) // for scope admin, where callers have scopes
+	}
 	refreshing, stop := context.WithCancel(context.Background())
 	server := &Server{Handler: r, api: a, stop: stop}
 	server.work.Go(func() { a.keys.refreshAll(refreshing) })
@@ -135,7 +147,7 @@ func (a *api) crossOrigin() (func(http.Handler) http.Handler, error) {
 	headers := cors.Handler(cors.Options{
 		AllowedOrigins: a.options.CORSOrigins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
-		AllowedHeaders: []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", "Prefer", "X-Request-Id"},
+		AllowedHeaders: []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", "Prefer", "Traceparent", "Tracestate", "X-Request-Id"},
 		ExposedHeaders: []string{"ETag", "Location", "Idempotent-Replayed", "Retry-After", "Taskflow-Stale-Observation", "X-Request-Id"},
 		MaxAge:         600, // seconds
 	})

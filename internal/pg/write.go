@@ -75,10 +75,10 @@ on conflict (key) do update set fingerprint = excluded.fingerprint, response = e
 	appendEvents = `
 with counter as (
     update feed set seq = seq + cardinality($1::uuid[]) returning seq - cardinality($1::uuid[]) as before)
-insert into events (seq, flow_id, revision, kind, payload, actor, at)
-select counter.before + u.n, u.flow_id, u.revision, u.kind, u.payload, u.actor, u.at
-from counter, unnest($1::uuid[], $2::bigint[], $3::text[], $4::json[], $5::text[], $6::timestamptz[])
-    with ordinality as u(flow_id, revision, kind, payload, actor, at, n)`
+insert into events (seq, flow_id, revision, kind, payload, actor, at, traceparent)
+select counter.before + u.n, u.flow_id, u.revision, u.kind, u.payload, u.actor, u.at, nullif(u.traceparent, '')
+from counter, unnest($1::uuid[], $2::bigint[], $3::text[], $4::json[], $5::text[], $6::timestamptz[],
+    $7::text[]) with ordinality as u(flow_id, revision, kind, payload, actor, at, traceparent, n)`
 )
 
 // queueWrites queues the statements that write w.
@@ -266,5 +266,6 @@ func queueEvents(batch *pgx.Batch, events []flows.Event) {
 		column(events, func(e event) string { return string(e.Kind) }),
 		column(events, func(e event) []byte { return e.Payload }),
 		column(events, func(e event) string { return e.Actor }),
-		column(events, func(e event) time.Time { return e.At }))
+		column(events, func(e event) time.Time { return e.At }),
+		column(events, func(e event) string { return e.Traceparent }))
 }

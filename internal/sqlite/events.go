@@ -17,7 +17,7 @@ func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage
 	if eventFilters(&q).parts != nil {
 		list = s.someEvents
 	}
-	err := s.read(func() (err error) {
+	err := s.read(ctx, func() (err error) {
 		page, err = list(ctx, &q)
 		if err == nil && q.FromFlow && len(page.Items) == 0 {
 			err = s.flowExists(ctx, q.FlowID)

@@ -52,7 +52,7 @@ func (s *Store) Flows(ctx context.Context, q store.FlowQuery) (store.FlowPage, e
 		one = selectFlowSummary
 	}
 	var page store.FlowPage
-	err := s.read(func() error {
+	err := s.read(ctx, func() error {
 		byID, err := s.stmt(ctx, one)
 		if err != nil {
 			return err

@@ -14,12 +14,14 @@ import (
 )
 
 // read runs an operation on the readers and says in the store's terms why it failed.
-func (s *Store) read(fn func() error) error {
+func (s *Store) read(ctx context.Context, fn func() error) error {
 	if err := s.enter(); err != nil {
 		return err
 	}
 	defer s.running.Done()
+	end := s.hooks.roundTrip(ctx, "read")
 	err := fn()
+	end(err)
 	if errors.Is(err, flows.ErrNotFound) {
 		return flows.ErrNotFound
 	}
@@ -102,7 +104,7 @@ func (s *Store) snapshot(ctx context.Context, fn func(*sql.Tx) error) error {
 // Flow implements [store.Reader].
 func (s *Store) Flow(ctx context.Context, id uuid.UUID) (*flows.Flow, error) {
 	f := new(flows.Flow)
-	err := s.read(func() error {
+	err := s.read(ctx, func() error {
 		return s.one(ctx, func(r row) error { return scanFlow(r, f) }, selectFlow, id[:])
 	})
 	if err != nil {
@@ -114,7 +116,7 @@ func (s *Store) Flow(ctx context.Context, id uuid.UUID) (*flows.Flow, error) {
 // Step implements [store.Reader].
 func (s *Store) Step(ctx context.Context, key store.StepKey) (*flows.Step, error) {
 	step := new(flows.Step)
-	err := s.read(func() error {
+	err := s.read(ctx, func() error {
 		return s.one(ctx, func(r row) error { return scanStep(r, step) }, selectStep, key.FlowID[:], key.RunID)
 	})
 	if err != nil {
@@ -134,7 +136,7 @@ func (s *Store) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, e
 	if q.From != nil {
 		after, afterID = q.From.CreatedAt.UnixMicro(), q.From.ID[:]
 	}
-	err := s.read(func() error {
+	err := s.read(ctx, func() error {
 		err := s.each(ctx, func(r row) error {
 			step := new(flows.Step)
 			page.Items = append(page.Items, step)
@@ -179,7 +181,7 @@ WHERE due_at IS NOT NULL AND waiting_since IS NOT NULL ORDER BY due_at, id LIMIT
 
 // NextDue implements [store.Reader].
 func (s *Store) NextDue(ctx context.Context) (at time.Time, in time.Duration, ok bool, err error) {
-	err = s.read(func() error {
+	err = s.read(ctx, func() error {
 		return s.one(ctx, func(r row) error { return r.Scan(micros{&at}) }, selectNextDue)
 	})
 	switch {
@@ -197,7 +199,7 @@ func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
 	for _, status := range flows.Statuses {
 		stats.ByStatus[status] = 0
 	}
-	err := s.read(func() error {
+	err := s.read(ctx, func() error {
 		return s.snapshot(ctx, func(tx *sql.Tx) error { return readStats(ctx, tx, &stats) })
 	})
 	if err != nil {
@@ -252,7 +254,7 @@ const (
 // SchemaVersion implements [store.Reader]; a file that [Migrate] has never seen has version 0.
 func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 	var version int64
-	err := s.read(func() error {
+	err := s.read(ctx, func() error {
 		var tables int
 		if err := s.readers.QueryRowContext(ctx, selectMigrated).Scan(&tables); err != nil || tables == 0 {
 			return err

@@ -119,7 +119,7 @@ func (h *history) batch() {
 	h.clock += pick(h, "clock", 0, 1, 1, 5, -2)
 	var commands []flows.Command
 	for range rapid.IntRange(1, 5).Draw(h.T, "commands") {
-		c := flows.Command{FlowID: h.flowID(), Actor: pick(h, "actor", "kate", "timer"), Action: h.action()}
+		c := flows.Command{FlowID: h.flowID(), Actor: pick(h, "actor", "kate", "timer"), Traceparent: pick(h, "trace", "", tracedBy), Action: h.action()}
 		commands = append(commands, c)
 	}
 	h.apply(commands)

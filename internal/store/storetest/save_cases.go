@@ -195,7 +195,7 @@ func testEventsInOrder(t *testing.T, s store.Store) {
 	for i := range 50 { // times run backwards: the order of the list counts, not that of the times
 		w.Events = append(w.Events, flows.Event{FlowID: flowID(1 + i%2), Revision: int64(i / 2),
 			Kind: flows.EventKinds[i%len(flows.EventKinds)], Payload: fmt.Appendf(nil, `{"n":%d}`, i), Actor: "tester",
-			At: at(-i)})
+			At: at(-i), Traceparent: []string{"", tracedBy}[i%2]})
 	}
 	save(t, s, w)
 	got, err := allEvents(t.Context(), s, store.EventQuery{Limit: 7})
