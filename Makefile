@@ -4,7 +4,7 @@ GO      ?= go
 SERVER  := bin/server
 OAS     := internal/httpapi/oas
 
-.PHONY: run build test test-tools generate check-generated format vet lint bench clean
+.PHONY: run build test test-tools generate check-generated format vet lint faults bench clean
 
 run: build ## build and start the server on the embedded database
 	$(SERVER)
@@ -35,6 +35,12 @@ vet:
 
 lint:
 	$(GO) tool staticcheck ./...
+
+# The long form of the tests of faults, each of which is in `make test` in a short one.
+faults: test-tools
+	$(GO) test -race -v -timeout 2h -count 1 ./faults -rounds 20 -freeze 45s -timers 20000 -races 1000 -meetings 1000 -readers 50 -changes 1000
+	$(GO) test -v -timeout 1h -count 1 ./cmd/server -run Soak -soak 10m
+	$(GO) test -race -timeout 1h -count 1 ./internal/httpapi -run Generated -generated 500
 
 bench: build ## this server against its baselines, on one machine, in one run
 	$(GO) run ./bench compare

@@ -39,8 +39,16 @@ type request struct {
 	batch              bool
 	effects            []effect
 
-	repeated time.Time // when it was sent again; zero where it was not
+	repeated time.Time // when it was sent again, the last time; zero where it was not
 	replayed bool      // the repeat was answered with a stored answer
+}
+
+// send sends the request to a server.
+func (r *request) send(c *servertest.Client) (servertest.Answer, error) {
+	if r.key == "" {
+		return c.Send(r.method, r.path, r.body)
+	}
+	return c.Send(r.method, r.path, r.body, "Idempotency-Key", r.key)
 }
 
 func (r *request) whole() bool { return !r.batch || r.key != "" }
@@ -57,18 +65,20 @@ type ledger struct {
 	requests []*request
 	odd      []string // answers that should never be given
 	count    [3]int   // requests by the fate of their first effect, as first answered
+	repeats  int      // requests that were sent again, each time
+	slowest  time.Duration
 }
 
-// record judges the answer to a request, or its absence, and keeps both.
-func (l *ledger) record(r *request, answer servertest.Answer, err error) fate {
+// record judges the answer to a request, or its absence, and keeps both. took is how long it was waited for.
+func (l *ledger) record(r *request, answer servertest.Answer, err error, took time.Duration) fate {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var network *net.OpError
+	l.slowest = max(l.slowest, took)
 	switch {
 	case err == nil:
 		l.odd = append(l.odd, r.judge(answer)...)
-	case errors.As(err, &network) && network.Op == "dial":
-		r.settle(notMade) // it was never sent
+	case neverSent(err):
+		r.settle(notMade)
 	}
 	l.requests = append(l.requests, r)
 	l.count[r.effects[0].fate]++
@@ -142,26 +152,46 @@ func (r *request) judgeBatch(a servertest.Answer) (odd []string) {
 
 // repeatUnknown sends every request again whose fate is unknown and that has a key. Each must be answered with success.
 func (l *ledger) repeatUnknown(c *servertest.Client) (repeated int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	for _, r := range l.requests {
 		if r.effects[0].fate != unknown || r.key == "" {
 			continue
 		}
-		r.repeated = time.Now()
 		repeated++
-		answer, err := c.Send(r.method, r.path, r.body, "Idempotency-Key", r.key)
-		if err != nil {
-			l.odd = append(l.odd, fmt.Sprintf("%s %s, repeated: %v", r.method, r.path, err))
-			continue
-		}
-		l.odd = append(l.odd, r.judge(answer)...)
-		r.replayed = answer.Header.Get("Idempotent-Replayed") == "true"
-		if r.effects[0].fate != made {
-			l.odd = append(l.odd, fmt.Sprintf("%s %s, repeated, was not made: %s", r.method, r.path, answer.Body))
+		at := time.Now()
+		answer, err := r.send(c)
+		if l.repeat(r, at, answer, err) != made {
+			l.odd = append(l.odd, fmt.Sprintf("%s %s, repeated, was not made: %v, %s", r.method, r.path, err, answer.Body))
 		}
 	}
 	return repeated
+}
+
+// repeat judges the answer to a request that was sent again at a time.
+func (l *ledger) repeat(r *request, at time.Time, answer servertest.Answer, err error) fate {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.repeats++
+	doubtful := r.effects[0].fate == unknown
+	switch {
+	case err == nil:
+		l.odd = append(l.odd, r.judge(answer)...)
+	case !neverSent(err):
+		r.settle(unknown)
+	}
+	f := r.effects[0].fate
+	if f == made {
+		r.repeated, r.replayed = at, answer.Header.Get("Idempotent-Replayed") == "true"
+	}
+	if f == notMade && doubtful {
+		r.settle(unknown) // that the repeat has changed nothing says nothing about the first
+	}
+	return r.effects[0].fate
+}
+
+// neverSent reports whether no connection was had.
+func neverSent(err error) bool {
+	var network *net.OpError
+	return errors.As(err, &network) && network.Op == "dial"
 }
 
 // counts are the numbers of requests that were acknowledged, not made, and left in doubt.

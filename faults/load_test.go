@@ -16,7 +16,17 @@ import (
 	"github.com/google/uuid"
 )
 
-var rounds = flag.Int("rounds", 3, "how many times each test of a kill kills")
+var rounds = flag.Int("rounds", 2, "how many times each test of a kill kills")
+
+// TestMain lets more tests run at once than there are processors: most of what they do is to wait.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	parallel := flag.Lookup("test.parallel")
+	if parallel.Value.String() == parallel.DefValue {
+		_ = flag.Set(parallel.Name, "6") // there is such a flag, and it takes numbers
+	}
+	m.Run()
+}
 
 const (
 	workers   = 12
@@ -34,12 +44,19 @@ type load struct {
 	stop    chan struct{}
 	working sync.WaitGroup
 	numbers *atomic.Int64 // for marks
+	// persistent workers repeat, at the next server, what was not made or got no answer, until it is made.
+	persistent bool
 }
 
 // startLoad begins with the flows that every worker changes.
 func startLoad(t *testing.T, servers []*servertest.Server, l *ledger) *load {
 	t.Helper()
-	g := &load{t: t, ledger: l, servers: servers, stop: make(chan struct{}), numbers: new(atomic.Int64)}
+	return startLoadOf(t, servers, l, false)
+}
+
+func startLoadOf(t *testing.T, servers []*servertest.Server, l *ledger, persistent bool) *load {
+	t.Helper()
+	g := &load{t: t, ledger: l, servers: servers, stop: make(chan struct{}), numbers: new(atomic.Int64), persistent: persistent}
 	g.numbers.Store(int64(len(l.requests)) * 100) // past the marks of the rounds before
 	setUp := &worker{load: g}
 	for range hotFlows {
@@ -120,29 +137,48 @@ func (w *worker) mark() string { return fmt.Sprintf("mark-%d", w.load.numbers.Ad
 
 // send sends a request and records what comes of it. Without an answer the worker goes on with the next server.
 func (w *worker) send(r *request) fate {
-	var header []string
-	if r.key != "" {
-		header = []string{"Idempotency-Key", r.key}
+	began := time.Now()
+	answer, err := r.send(w.load.servers[w.server].Client)
+	f := w.load.ledger.record(r, answer, err, time.Since(began))
+	if w.load.persistent {
+		return w.persist(r, f)
 	}
-	answer, err := w.load.servers[w.server].Send(r.method, r.path, r.body, header...)
-	f := w.load.ledger.record(r, answer, err)
 	if err != nil {
-		w.server = (w.server + 1) % len(w.load.servers)
+		w.moveOn()
 	}
 	if f != made {
-		pause := time.NewTimer(afterFail) // what is down is not to be asked a thousand times a second
-		defer pause.Stop()
-		select {
-		case <-pause.C:
-		case <-w.load.stop:
-		}
+		w.pause()
 	}
 	return f
 }
 
-// key is an idempotency key for two requests in three.
+// persist repeats a request at one server after the other until it is made, if it can be repeated.
+func (w *worker) persist(r *request, f fate) fate {
+	for f != made && (f == notMade || r.key != "") && !w.stopped() {
+		w.moveOn()
+		w.pause()
+		at := time.Now()
+		answer, err := r.send(w.load.servers[w.server].Client)
+		f = w.load.ledger.repeat(r, at, answer, err)
+	}
+	return f
+}
+
+func (w *worker) moveOn() { w.server = (w.server + 1) % len(w.load.servers) }
+
+// pause is for what is down: it is not to be asked a thousand times a second.
+func (w *worker) pause() {
+	pause := time.NewTimer(afterFail)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-w.load.stop:
+	}
+}
+
+// key is an idempotency key for two requests in three, or for all of a worker that repeats them.
 func (w *worker) key() string {
-	if rand.IntN(3) == 0 {
+	if !w.load.persistent && rand.IntN(3) == 0 {
 		return ""
 	}
 	return uuid.NewString()

@@ -75,6 +75,7 @@ func plants(e, last event, before string) []plant {
 
 // TestChecker_FindsPlantedDamage shows that a check that finds nothing means something.
 func TestChecker_FindsPlantedDamage(t *testing.T) {
+	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, url string, _ int) {
 		servers := servertest.StartAll(t, servertest.Options{Database: url}, 1)
 		c, l := servers[0].Client, &ledger{}

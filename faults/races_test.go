@@ -22,6 +22,7 @@ const (
 // TestRace_OneEnding lets an event, a callback, a timer or a timeout, a resume and a cancel loose on one wait at the same
 // instant, each through a server of its own. What the trail says of the end, and what each of them was told, must agree.
 func TestRace_OneEnding(t *testing.T) {
+	t.Parallel()
 	replicas(t, func(t *testing.T, _ string, servers []*servertest.Server) {
 		ids := running(t, servers[0].Client, *races)
 		var mu sync.Mutex
@@ -156,6 +157,7 @@ func (r *race) judge() string {
 // TestRace_EventAndWait has an event and the wait for it begin at the same instant, through two servers: whoever commits
 // second finds the other.
 func TestRace_EventAndWait(t *testing.T) {
+	t.Parallel()
 	replicas(t, func(t *testing.T, _ string, servers []*servertest.Server) {
 		ids := running(t, servers[0].Client, *meetings)
 		var mu sync.Mutex

@@ -10,6 +10,7 @@ import (
 
 // TestKillServer kills servers in the middle of load: the only one on SQLite, one of two in turn on PostgreSQL.
 func TestKillServer(t *testing.T) {
+	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, url string, n int) {
 		servers := servertest.StartAll(t, servertest.Options{Database: url}, n)
 		l := &ledger{}

@@ -17,6 +17,7 @@ const dueWithin = 5 * time.Second
 
 // TestKillServer_TimersFireOnce kills servers in turn while thousands of timers are due. Each fires once and none early.
 func TestKillServer_TimersFireOnce(t *testing.T) {
+	t.Parallel()
 	replicas(t, func(t *testing.T, _ string, servers []*servertest.Server) {
 		began := time.Now()
 		ids := running(t, servers[0].Client, *timers)
@@ -30,7 +31,7 @@ func TestKillServer_TimersFireOnce(t *testing.T) {
 		if kills < 2 {
 			t.Errorf("%d kills while timers were due, want more", kills)
 		}
-		checkTimers(t, servers[0].Client, due, kills)
+		checkTimers(t, servers[0].Client, due, fmt.Sprintf("%d kills", kills))
 		checkLogs(t, servers)
 	})
 }
@@ -51,15 +52,15 @@ func setTimers(t *testing.T, c *servertest.Client, ids []string, first time.Time
 // killUntilFired kills the servers one after the other, and starts each again, until no flow waits any more.
 func killUntilFired(t *testing.T, servers []*servertest.Server) (kills int) {
 	t.Helper()
-	const atEachKill = 200 * time.Millisecond // the servers have for the timers before the next kill
+	const atEachKill = 200 * time.Millisecond // the servers have for the timers before the next kill, or as long as one batch takes
 	for left := stillWaiting(t, servers[0].Client); left > 0; kills++ {
 		victim := servers[kills%len(servers)]
 		victim.Kill()
 		victim.Restart()
-		next := time.Now().Add(atEachKill)
+		next, before := time.Now().Add(atEachKill), lastSeq(t, victim.Client)
 		err := servertest.Await(t.Context(), patience, func() bool {
 			left = stillWaiting(t, victim.Client)
-			return left == 0 || time.Now().After(next)
+			return left == 0 || time.Now().After(next) && lastSeq(t, victim.Client) > before
 		})
 		if err != nil || kills > 1000 {
 			t.Fatalf("%d flows wait after %d kills: %v", left, kills, err)
@@ -77,8 +78,19 @@ func stillWaiting(t *testing.T, c *servertest.Client) (n int) {
 	return len(page.Items)
 }
 
-// checkTimers checks every flow's trail against the time its timer was due, and prints how late they were.
-func checkTimers(t *testing.T, c *servertest.Client, due map[string]time.Time, kills int) {
+// lastSeq is the number of the newest event.
+func lastSeq(t *testing.T, c *servertest.Client) int64 {
+	t.Helper()
+	var page struct{ Items []servertest.Event }
+	if err := c.Call(t, http.StatusOK, http.MethodGet, "/events?order=-seq&limit=1", "").Decode(&page); err != nil || len(page.Items) != 1 {
+		t.Fatalf("the newest event: %v", err)
+	}
+	return page.Items[0].Seq
+}
+
+// checkTimers checks every flow's trail against the time its timer was due, prints how late they were, and returns how late
+// the latest was. what is what the servers went through.
+func checkTimers(t *testing.T, c *servertest.Client, due map[string]time.Time, what string) time.Duration {
 	t.Helper()
 	feed, err := servertest.All[event](c, "/events")
 	if err != nil {
@@ -101,12 +113,14 @@ func checkTimers(t *testing.T, c *servertest.Client, due map[string]time.Time, k
 		late = append(late, all[3].at().Sub(at))
 	}
 	slices.Sort(late)
-	t.Logf("%d timers fired once each through %d kills; late by %v (p50), %v (p99), %v (at most)",
-		len(late), kills, late[len(late)/2], late[len(late)*99/100], late[len(late)-1])
+	t.Logf("%d timers fired once each through %s; late by %v (p50), %v (p99), %v (at most)",
+		len(late), what, late[len(late)/2], late[len(late)*99/100], late[len(late)-1])
+	return late[len(late)-1]
 }
 
 // TestDown_WaitsGoOnAfterTheStart has servers down over the time of a timer and the whole life of a callback.
 func TestDown_WaitsGoOnAfterTheStart(t *testing.T) {
+	t.Parallel()
 	replicas(t, func(t *testing.T, url string, servers []*servertest.Server) {
 		s := servers[0]
 		ids := running(t, s.Client, 5)

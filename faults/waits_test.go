@@ -19,7 +19,7 @@ import (
 // This file has what the tests of waits share.
 
 var (
-	timers   = flag.Int("timers", 2000, "how many timers are due while servers are killed")
+	timers   = flag.Int("timers", 1000, "how many timers are due while servers are killed")
 	races    = flag.Int("races", 60, "how many waits everything tries to end at once")
 	meetings = flag.Int("meetings", 100, "how often an event and a wait for it begin at once")
 )

@@ -13,6 +13,8 @@ import (
 	"taskflow/internal/pg/pgtest"
 	"taskflow/internal/servertest"
 	"taskflow/internal/sqlite"
+
+	"github.com/google/uuid"
 )
 
 func TestHelp(t *testing.T) {
@@ -95,6 +97,32 @@ func TestStart_SeveralAtOnceOnAnEmptyDatabase(t *testing.T) {
 	for _, s := range servers {
 		s.Flow(t, flow.ID)
 	}
+}
+
+// A server that leaves the schema to others says that it is unavailable, of every call, until the schema is there.
+func TestStart_BeforeTheSchema(t *testing.T) {
+	servertest.Databases(t, func(t *testing.T, url string, _ int) {
+		o := servertest.Options{Database: url, Args: []string{"--no-auto-migrate"}}
+		s := servertest.Launch(t, o)
+		s.AwaitAnswer()
+		for _, call := range [][]string{
+			{http.MethodGet, "/readyz"}, {http.MethodGet, "/flows"}, {http.MethodGet, "/flows/" + uuid.NewString()}, {http.MethodGet, "/events"},
+			{http.MethodGet, "/stats"}, {http.MethodGet, "/external-events"},
+			{http.MethodPost, "/flows", `{"controller_id": "c", "goal": "g", "owner_session_key": "o"}`},
+			{http.MethodPost, "/flows/" + uuid.NewString() + "/start", ""},
+			{http.MethodPost, "/external-events", `{"topic": "t", "correlation_id": "c"}`},
+		} {
+			answer := s.Call(t, http.StatusServiceUnavailable, call[0], call[1], strings.Join(call[2:], ""))
+			if answer.Problem() != "unavailable" || strings.Contains(string(answer.Body), "outcome_unknown") {
+				t.Errorf("%s %s without a schema: %s", call[0], call[1], answer.Body)
+			}
+		}
+		if r := servertest.Run(t, servertest.Options{Database: url}, "migrate"); r.Code != 0 {
+			t.Fatalf("migrate: %+v", r)
+		}
+		s.AwaitReady(time.Minute)
+		s.Create(t)
+	})
 }
 
 func TestHealthcheck(t *testing.T) {

@@ -39,11 +39,14 @@ const (
 	bodyTimeout    = 30 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
+	maxStreams     = 10_000
+	streamPatience = 10 * time.Second
 	// Shutting down takes 15 s at most, and most of it only where the database gives no answer.
-	requestsPatience = 7 * time.Second // for the requests under way
-	answersPatience  = time.Second     // for telling the others that nobody knows what became of them
-	queuePatience    = 4 * time.Second // for changes that were queued and whose clients have been told so; then telemetryPatience
-	closePatience    = time.Second     // for giving back connections
+	turnover         = 500 * time.Millisecond // for busy connections to be told that they end, before idle ones are closed
+	requestsPatience = 7 * time.Second        // for the requests under way
+	answersPatience  = time.Second            // for telling the others that nobody knows what became of them
+	queuePatience    = 4 * time.Second        // for changes that were queued and whose clients have been told so; then telemetryPatience
+	closePatience    = time.Second            // for giving back connections
 )
 
 // Validate refuses origins that are none.
@@ -64,8 +67,8 @@ func (c *serveCommand) Validate() error {
 	return nil
 }
 
-// Run serves until ctx ends, then shuts down in reverse: not ready, no new connections, the requests under way
-// answered, the queue drained, the store closed.
+// Run serves until ctx ends, then shuts down in reverse: not ready, streams ended, no new connections, the requests under
+// way answered, the queue drained, the store closed.
 func (c *serveCommand) Run(ctx context.Context, config *databaseConfig, log *slog.Logger) error {
 	if err := checkListen(c.Listen, c.Auth, c.AllowUnauthenticated); err != nil {
 		return err
@@ -139,7 +142,7 @@ func (c *serveCommand) build(ctx context.Context, db *database, watched watch, l
 	defer cancel()
 	options := httpapi.Options{
 		RequireIfMatch: c.RequireIfMatch, MaxBody: int64(c.MaxBody), MaxState: int(c.MaxState),
-		RequestTimeout: requestTimeout, CORSOrigins: c.CORSOrigins, SchemaVersion: db.schemaVersion,
+		RequestTimeout: requestTimeout, MaxStreams: maxStreams, StreamPatience: streamPatience, CORSOrigins: c.CORSOrigins, SchemaVersion: db.schemaVersion,
 		PublicURL: c.publicURL(), TimerHorizon: time.Duration(c.TimerMaxHorizon), SecretKey: secretKey, Logger: log,
 	}
 	watched.api(&options, &c.Telemetry)
@@ -205,12 +208,16 @@ func (c *serveCommand) listenAndServe(ctx context.Context, api *httpapi.Server, 
 	}
 	log.Info("shutting down")
 	api.StopAccepting()
+	// A connection that is closed between two requests may have the second one under way, and its client in doubt. So the
+	// answers of the next moment say that they are the last on their connection.
+	_ = listener.Close() // Serve says so
+	<-time.After(turnover)
 	if err := shutDown(server, requestsPatience); err != nil {
 		log.Warn("some requests are answered with an unknown outcome", "error", err)
 		giveUp()
 		if err := shutDown(server, answersPatience); err != nil {
 			log.Warn("requests were cut off", "error", err)
-			_ = server.Close() // the listener is closed already; this drops the connections
+			_ = server.Close() // drops the connections
 		}
 	}
 	<-served

@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
+	"taskflow/internal/flows"
 	"taskflow/internal/store"
+
+	"github.com/google/uuid"
 )
 
 // commitTimeout bounds one batch, with all the tries the store makes of it, so that a database that answers nothing
@@ -17,6 +21,10 @@ const commitTimeout = 20 * time.Second
 // request is one call of Apply or ApplyAll. The caller owns it until it is queued and again once done is closed; in
 // between the committer does.
 type request struct {
+	// claimed is set by the committer that takes the request out of the queue, or by the caller that gives up waiting,
+	// whoever is first.
+	claimed atomic.Bool
+
 	commands []Command
 	invalid  map[int]error // commands refused before they were queued, by index
 	once     *Once[[]Outcome]
@@ -28,6 +36,9 @@ type request struct {
 	err       error
 	done      chan struct{}
 }
+
+// claim takes the request, to make it or to withdraw it, and reports whether nobody had before.
+func (r *request) claim() bool { return r.claimed.CompareAndSwap(false, true) }
 
 func (r *request) refuse(i int, err error) {
 	if r.invalid == nil {
@@ -73,8 +84,11 @@ func (r *request) part(from, to int) *request {
 // commitAll serves one queue until it is closed and empty.
 func (e *Engine) commitAll(queue chan *request) {
 	for first := range queue {
+		if !first.claim() {
+			continue
+		}
 		batch := e.collect(first, queue)
-		e.commit(batch)
+		_ = e.commit(batch) // each caller is told, and logs it with what it knows of the request
 		for _, r := range batch {
 			close(r.done)
 		}
@@ -90,8 +104,10 @@ func (e *Engine) collect(first *request, queue chan *request) []*request {
 			if !open {
 				return batch
 			}
-			batch = append(batch, r)
-			commands += r.weight()
+			if r.claim() {
+				batch = append(batch, r)
+				commands += r.weight()
+			}
 		default:
 			return batch
 		}
@@ -100,35 +116,35 @@ func (e *Engine) collect(first *request, queue chan *request) []*request {
 }
 
 // commit makes the changes of a batch and fills in every outcome. Where the transaction fails for a reason of one of
-// its commands, the batch is split until that command stands alone, so that no stranger fails with it.
-func (e *Engine) commit(batch []*request) {
+// its commands, the batch is split until that command stands alone, so that no stranger fails with it. The error is what
+// was told to callers of transactions that failed; a command that was refused is none.
+func (e *Engine) commit(batch []*request) error {
 	err := e.try(batch)
 	switch {
 	case err == nil:
+		return nil
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrOutcomeUnknown):
-		e.options.Logger.Warn("commit failed", "requests", len(batch), "error", err)
 		for _, r := range batch {
 			r.fail(err)
 		}
 	case len(batch) > 1:
 		half := len(batch) / 2
-		e.commit(batch[:half])
-		e.commit(batch[half:])
+		return errors.Join(e.commit(batch[:half]), e.commit(batch[half:]))
 	case batch[0].once == nil && len(batch[0].commands) > 1:
-		e.commitHalves(batch[0])
+		return e.commitHalves(batch[0])
 	default:
-		e.options.Logger.Error("change failed", "error", err)
 		batch[0].fail(err)
 	}
+	return err
 }
 
 // commitHalves makes two changes of a request that asked for no single one.
-func (e *Engine) commitHalves(r *request) {
+func (e *Engine) commitHalves(r *request) error {
 	half := len(r.commands) / 2
 	first, second := r.part(0, half), r.part(half, len(r.commands))
-	e.commit([]*request{first})
-	e.commit([]*request{second})
+	err := errors.Join(e.commit([]*request{first}), e.commit([]*request{second}))
 	r.outcomes = append(first.outcomes, second.outcomes...)
+	return err
 }
 
 // try decides and writes a batch in one transaction.
@@ -152,6 +168,14 @@ func (e *Engine) try(batch []*request) error {
 	return err
 }
 
+// committed tells the loops of what a batch has written.
+func (e *Engine) committed(w *workspace) {
+	e.noteDue(w)
+	if len(w.events) > 0 {
+		e.feed.note()
+	}
+}
+
 // recovered is to be deferred around a transaction: a panic on the way has rolled it back and is an error like any
 // other.
 func (e *Engine) recovered(err *error) {
@@ -173,7 +197,7 @@ func need(batch []*request) store.Need {
 		}
 		for i := range r.commands {
 			c := &r.commands[i]
-			n.Flows = append(n.Flows, c.FlowID)
+			needFlow(&n, c)
 			if c.Once != nil {
 				n.Answers = append(n.Answers, c.Once.Key)
 			}
@@ -184,4 +208,29 @@ func need(batch []*request) store.Need {
 		}
 	}
 	return n
+}
+
+// needFlow adds the command's flow: to those that are looked at whoever owns them only where that is right.
+func needFlow(n *store.Need, c *Command) {
+	create, creates := c.Action.(flows.Create)
+	if creates {
+		n.Creating = append(n.Creating, create.OwnerSessionKey)
+		if c.MaxOpen > 0 {
+			n.Callers = append(n.Callers, c.CallerID)
+		}
+	}
+	if creates {
+		n.Flows = append(n.Flows, c.FlowID)
+		return
+	}
+	needOwned(n, c.FlowID, c.Owners)
+}
+
+// needOwned adds a flow that must be covered.
+func needOwned(n *store.Need, id uuid.UUID, owners flows.Owners) {
+	if owners == flows.Everyone {
+		n.Flows = append(n.Flows, id)
+		return
+	}
+	n.Owned = append(n.Owned, store.OwnedFlow{ID: id, Owners: owners})
 }

@@ -231,7 +231,7 @@ func TestTwoEventsShareACrowd(t *testing.T) {
 		synctest.Wait()
 		total := int64(0)
 		for n := 1; n <= 2; n++ {
-			e, err := r.faulty.ExternalEvent(r.Context(), publication(paid, n, 0).Event.ID)
+			e, err := r.faulty.ExternalEvent(r.Context(), publication(paid, n, 0).Event.ID, flows.Everyone)
 			if err != nil || e.Outcome == flows.EventDelivering {
 				r.Fatalf("event %d: %+v, %v", n, e, err)
 			}

@@ -113,7 +113,7 @@ func (e *Engine) fireBatch(ctx context.Context) (fired int, err error) {
 	case len(due) < 2, errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrOutcomeUnknown), ctx.Err() != nil:
 		return 0, err
 	default:
-		e.commit(due)
+		err = e.commit(due)
 	}
 	for _, r := range due {
 		if r.outcomes[0].Err == nil {
@@ -132,7 +132,7 @@ func (e *Engine) tryFire(ctx context.Context, due *[]*request) error {
 			if f.Wait == nil {
 				continue
 			}
-			r := &request{commands: []Command{{Command: flows.Command{FlowID: id, Action: flows.FireDue{Generation: f.Wait.Generation}}}}}
+			r := &request{commands: []Command{{Command: flows.Command{FlowID: id, Owners: flows.Everyone, Action: flows.FireDue{Generation: f.Wait.Generation}}}}}
 			*due = append(*due, r)
 			w.run(r)
 		}

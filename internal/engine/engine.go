@@ -7,7 +7,6 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"taskflow/internal/flows"
@@ -31,9 +30,13 @@ type Command struct {
 
 // Once makes a request take effect once: its first success is stored in the commit of its effect, and a repeat within
 // Options.AnswerTTL is answered with what was stored.
+//
+// A repeat whose caller does not cover all that it covered then is flows.ErrNotFound. That is enough to know that it
+// covers the flow: a flow's owner never changes.
 type Once[T any] struct {
 	Key         store.AnswerKey
 	Fingerprint [32]byte
+	Owners      flows.Owners // what the caller covers
 	// Encode renders the answer that is to be stored, which is never empty. It runs in the committer, once or, if the
 	// batch is tried again, more than once.
 	Encode func(T) []byte
@@ -94,9 +97,9 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// Engine applies commands, and ends the waits that end by themselves. It owns one goroutine for each committer, one that
-// fires what is due, one that goes on delivering external events, and one that sweeps what has expired, from New to
-// Close.
+// Engine applies commands, ends the waits that end by themselves, and shows what was committed as a live feed. It owns one
+// goroutine for each committer, one that fires what is due, one that reads the feed, one that goes on delivering external
+// events, and one that sweeps what has expired, from New to Close.
 type Engine struct {
 	store   store.Store
 	options Options
@@ -104,8 +107,8 @@ type Engine struct {
 	seed    maphash.Seed
 	stopped chan struct{} // closed when no more requests are taken
 	work    sync.WaitGroup
-	next    atomic.Uint32 // spreads requests that name several flows
 	clock   dueClock
+	feed    *feed
 	deliver chan struct{} // holds a token where an external event is still being delivered
 
 	// gate keeps a request from being queued after its committer has looked for the last time: senders hold it for
@@ -118,7 +121,7 @@ func New(s store.Store, o Options) *Engine {
 	o.setDefaults()
 	e := &Engine{
 		store: s, options: o, seed: maphash.MakeSeed(), stopped: make(chan struct{}), deliver: make(chan struct{}, 1),
-		clock: dueClock{wake: make(chan struct{}, 1)},
+		clock: dueClock{wake: make(chan struct{}, 1)}, feed: newFeed(),
 	}
 	for range o.Committers {
 		queue := make(chan *request, o.Queue)
@@ -126,6 +129,7 @@ func New(s store.Store, o Options) *Engine {
 		e.work.Go(func() { e.commitAll(queue) })
 	}
 	e.work.Go(e.fireAll)
+	e.work.Go(e.followFeed)
 	e.work.Go(e.deliverAll)
 	e.work.Go(e.sweepAll)
 	return e
@@ -166,8 +170,8 @@ func (e *Engine) isStopped() bool {
 
 // Apply makes one change and answers when it is durable, or says why it was not made: an error of the package flows
 // where it was refused, [ErrKeyReused], [ErrOverloaded], [ErrStopped], store.ErrUnavailable: nothing was changed;
-// store.ErrOutcomeUnknown: it may have been. A ctx that ends abandons the wait, not the command, which may still be
-// made: that too is store.ErrOutcomeUnknown.
+// store.ErrOutcomeUnknown: it may have been. A ctx that ends withdraws a command that still waits for its turn, which is
+// store.ErrUnavailable; of one that is being made it abandons the answer only, which is store.ErrOutcomeUnknown.
 func (e *Engine) Apply(ctx context.Context, c Command) (Result, error) {
 	if err := c.Validate(); err != nil {
 		return Result{}, err
@@ -182,7 +186,7 @@ func (e *Engine) Apply(ctx context.Context, c Command) (Result, error) {
 // ApplyAll makes many changes, in order, in as few commits as can be; each is made or refused on its own. With once,
 // they are one commit, and the answer to all of them is stored with it; a repeat gets it as replay. An error means
 // that none of them was made, but store.ErrOutcomeUnknown, which leaves it open. commands stay with the engine: they
-// are not to be altered afterwards, as one whose ctx has ended may still be waiting for its turn.
+// are not to be altered afterwards, as they may still be at work when ctx has ended.
 func (e *Engine) ApplyAll(ctx context.Context, commands []Command, once *Once[[]Outcome]) (outcomes []Outcome, replay []byte, err error) {
 	r := &request{commands: commands, once: once, done: make(chan struct{})}
 	for i := range commands {
@@ -192,11 +196,15 @@ func (e *Engine) ApplyAll(ctx context.Context, commands []Command, once *Once[[]
 			r.refuse(i, ErrKeyReused) // the key is taken by the whole that the command is a part of
 		}
 	}
-	if err := e.send(ctx, r, int(e.next.Add(1)%uint32(len(e.queues)))); err != nil {
+	if err := e.send(ctx, r, wholes); err != nil {
 		return nil, nil, err
 	}
 	return r.outcomes, r.replay, r.err
 }
+
+// wholes is the committer of requests that name several flows. There is one for them all: two that commit at once would
+// wait for each other's rows.
+const wholes = 0
 
 // shard is the committer for a command. Commands on one flow meet there, and so do creates with one key. The whole name
 // is hashed: a caller's own ids may differ in a few bytes only.
@@ -217,8 +225,11 @@ func (e *Engine) send(ctx context.Context, r *request, shard int) error {
 	case <-r.done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("%w: gave up waiting: %w", store.ErrOutcomeUnknown, ctx.Err())
 	}
+	if r.claim() {
+		return fmt.Errorf("%w: gave up waiting for its turn: %w", store.ErrUnavailable, ctx.Err())
+	}
+	return fmt.Errorf("%w: gave up waiting: %w", store.ErrOutcomeUnknown, ctx.Err())
 }
 
 func (e *Engine) enqueue(r *request, shard int) error {

@@ -236,7 +236,7 @@ func (r *rig) must(c engine.Command) engine.Result {
 // flow reads a flow that is there.
 func (r *rig) flow(id uuid.UUID) *flows.Flow {
 	r.Helper()
-	f, err := r.faulty.Flow(r.Context(), id)
+	f, err := r.faulty.Flow(r.Context(), id, flows.Everyone)
 	if err != nil {
 		r.Fatalf("reading flow %s: %v", id, err)
 	}
@@ -245,7 +245,7 @@ func (r *rig) flow(id uuid.UUID) *flows.Flow {
 
 func (r *rig) missing(id uuid.UUID) {
 	r.Helper()
-	if f, err := r.faulty.Flow(r.Context(), id); !errors.Is(err, flows.ErrNotFound) {
+	if f, err := r.faulty.Flow(r.Context(), id, flows.Everyone); !errors.Is(err, flows.ErrNotFound) {
 		r.Errorf("flow %s is %v, %v; want ErrNotFound", id, f, err)
 	}
 }
@@ -253,7 +253,7 @@ func (r *rig) missing(id uuid.UUID) {
 // trail reads a flow's events, or with uuid.Nil everybody's.
 func (r *rig) trail(id uuid.UUID) []flows.Event {
 	r.Helper()
-	page, err := r.faulty.Events(r.Context(), store.EventQuery{FlowID: id, Limit: store.Examined})
+	page, err := r.faulty.Events(r.Context(), store.EventQuery{Owners: flows.Everyone, FlowID: id, Limit: store.Examined})
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -276,7 +276,7 @@ func (r *rig) wantUpdates(before, want int) {
 }
 
 func command(id uuid.UUID, a flows.Action) engine.Command {
-	return engine.Command{Command: flows.Command{FlowID: id, Actor: "tester", Action: a}}
+	return engine.Command{Command: flows.Command{Owners: flows.Everyone, FlowID: id, Actor: "tester", Action: a}}
 }
 
 func create(id uuid.UUID) engine.Command {
@@ -300,7 +300,8 @@ func atRevision(c engine.Command, revision int64) engine.Command {
 // keyed gives a command an idempotency key. Its stored answer tells the flow and its revision.
 func keyed(c engine.Command, key, fingerprint string) engine.Command {
 	c.Once = &engine.Once[engine.Result]{
-		Key: sha256.Sum256([]byte(key)), Fingerprint: sha256.Sum256([]byte(fingerprint)),
+		Owners: flows.Everyone,
+		Key:    sha256.Sum256([]byte(key)), Fingerprint: sha256.Sum256([]byte(fingerprint)),
 		Encode: func(result engine.Result) []byte { return stored(result.Flow.ID, result.Flow.Revision) },
 	}
 	return c

@@ -115,7 +115,7 @@ func TestStepOfAnErasedFlowIsNotSeenByItsSuccessor(t *testing.T) {
 		if o := outcomes[3]; o.Err != nil || !o.StepCreated || o.Step.ID == first.Step.ID || o.Flow.StepsTotal != 1 {
 			r.Errorf("observed as %+v", o)
 		}
-		step, err := r.faulty.Step(r.Context(), store.StepKey{FlowID: id, RunID: "run"})
+		step, err := r.faulty.Step(r.Context(), store.StepKey{FlowID: id, RunID: "run"}, flows.Everyone)
 		if err != nil || step.ID != outcomes[3].Step.ID || step.Status != flows.StepPending {
 			r.Errorf("recorded as %+v, %v", step, err)
 		}

@@ -89,7 +89,7 @@ func (e *Engine) transact(ctx context.Context, work string, requests []string, l
 		return w.save(tx)
 	})
 	if err == nil {
-		e.noteDue(w)
+		e.committed(w)
 		e.observe(w)
 	}
 	return err

@@ -75,20 +75,20 @@ func TestObserver(t *testing.T) {
 		flows.Create{Mode: flows.Mirrored, ControllerID: "c", Goal: "g", OwnerSessionKey: "o"},
 		flows.SetWait{Kind: flows.WaitManual}, flows.Resume{}, timer, flows.SetWait{Kind: flows.WaitManual}, flows.Resume{}, event,
 	} {
-		commands = append(commands, engine.Command{Command: flows.Command{FlowID: id, Action: action}})
+		commands = append(commands, engine.Command{Command: flows.Command{FlowID: id, Owners: flows.Everyone, Action: action}})
 	}
-	commands = append(commands, engine.Command{Command: flows.Command{FlowID: id, IfRevision: &zero, Action: flows.Start{}}})
+	commands = append(commands, engine.Command{Command: flows.Command{FlowID: id, Owners: flows.Everyone, IfRevision: &zero, Action: flows.Start{}}})
 	if _, _, err := e.ApplyAll(t.Context(), commands, nil); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the first is waited for, the second is kept
-		published := engine.Publication{Event: flows.ExternalEvent{ID: uuid.Must(uuid.NewV7()), Pair: pair}, Keep: time.Hour}
+		published := engine.Publication{Event: flows.ExternalEvent{ID: uuid.Must(uuid.NewV7()), Owners: flows.Everyone, Pair: pair}, Keep: time.Hour}
 		if _, err := e.Publish(t.Context(), published); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, action := range []flows.Action{event, flows.SetWait{Kind: flows.WaitManual}, flows.Cancel{}} {
-		if _, err := e.Apply(t.Context(), engine.Command{Command: flows.Command{FlowID: id, Action: action}}); err != nil {
+		if _, err := e.Apply(t.Context(), engine.Command{Command: flows.Command{FlowID: id, Owners: flows.Everyone, Action: action}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -21,7 +21,8 @@ import (
 // onceAll is a key for an ApplyAll. Its stored answer tells what became of each command.
 func onceAll(key, fingerprint string) *engine.Once[[]engine.Outcome] {
 	return &engine.Once[[]engine.Outcome]{
-		Key: sha256.Sum256([]byte(key)), Fingerprint: sha256.Sum256([]byte(fingerprint)), Encode: encodeAll,
+		Owners: flows.Everyone,
+		Key:    sha256.Sum256([]byte(key)), Fingerprint: sha256.Sum256([]byte(fingerprint)), Encode: encodeAll,
 	}
 }
 

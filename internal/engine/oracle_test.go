@@ -51,7 +51,7 @@ func (o *oracle) apply(r request) answer {
 		return answer{err: errorText(o.err)}
 	}
 	o.commit(store.Writes{Answers: []store.Answer{{
-		Key: r.once.Key, Fingerprint: r.once.Fingerprint, CreatedAt: o.load(store.Need{}).Now,
+		Key: r.once.Key, Fingerprint: r.once.Fingerprint, Owners: r.once.Owners, CreatedAt: o.load(store.Need{}).Now,
 		Response: []byte(strings.Join(append([]string{"all:"}, outcomes...), "\n")),
 	}}})
 	return answer{outcomes: outcomes}
@@ -98,7 +98,7 @@ func (o *oracle) one(c engine.Command) string {
 	result := engine.Result{Change: change}
 	if c.Once != nil {
 		w.Answers = []store.Answer{{
-			Key: c.Once.Key, Fingerprint: c.Once.Fingerprint, Response: c.Once.Encode(result), CreatedAt: found.Now,
+			Key: c.Once.Key, Fingerprint: c.Once.Fingerprint, Owners: c.Once.Owners, Response: c.Once.Encode(result), CreatedAt: found.Now,
 		}}
 	}
 	o.commit(w)
@@ -112,12 +112,12 @@ func (o *oracle) publish(p engine.Publication) string {
 			return publishedText(engine.Published{Replay: replay}, err)
 		}
 	}
-	need := store.Need{Match: []flows.Pair{p.Event.Pair}}
+	need := store.Need{Match: []store.Match{{Pair: p.Event.Pair, Owners: flows.Everyone}}}
 	if p.Event.FlowID != nil {
 		need.Flows = []id{*p.Event.FlowID}
 	}
 	found := o.load(need)
-	event, waiting, target := p.Event, found.Waiting[p.Event.Pair], (*flows.Flow)(nil)
+	event, waiting, target := p.Event, found.Waiting[store.Match{Pair: p.Event.Pair, Owners: flows.Everyone}], (*flows.Flow)(nil)
 	event.At, event.ExpiresAt = found.Now, found.Now.Add(p.Keep)
 	if event.FlowID != nil {
 		if target = found.Flows[*event.FlowID]; target == nil {
@@ -128,7 +128,7 @@ func (o *oracle) publish(p engine.Publication) string {
 	var w store.Writes
 	var resumed []*flows.Flow
 	for _, id := range waiting {
-		c := flows.Command{FlowID: id, Actor: event.Actor, Action: flows.EndByEvent{Event: &event}}
+		c := flows.Command{Owners: flows.Everyone, FlowID: id, Actor: event.Actor, Action: flows.EndByEvent{Event: &event}}
 		change, err := flows.Decide(flows.Subject{Flow: found.Flows[id]}, c, found.Now)
 		if err != nil {
 			continue
@@ -143,7 +143,7 @@ func (o *oracle) publish(p engine.Publication) string {
 		return publishedText(engine.Published{}, o.err)
 	}
 	if p.Once != nil {
-		w.Answers = []store.Answer{{Key: p.Once.Key, Fingerprint: p.Once.Fingerprint, Response: p.Once.Encode(settled), CreatedAt: found.Now}}
+		w.Answers = []store.Answer{{Key: p.Once.Key, Fingerprint: p.Once.Fingerprint, Owners: p.Once.Owners, Response: p.Once.Encode(settled), CreatedAt: found.Now}}
 	}
 	o.commit(w)
 	return publishedText(engine.Published{Event: settled}, nil)

@@ -202,14 +202,14 @@ func (h *history) recorded(s store.Store, need store.Need) string {
 			out = append(out, fmt.Sprintf("answer %x at %s: %s", a.Fingerprint, a.CreatedAt, a.Response))
 		}
 	}
-	receipts, err := s.ExternalEvents(context.Background(), store.ExternalEventQuery{Limit: store.Examined})
+	receipts, err := s.ExternalEvents(context.Background(), store.ExternalEventQuery{Owners: flows.Everyone, Limit: store.Examined})
 	if err != nil || receipts.Next != nil {
 		h.Fatalf("the receipts, with more than one page: %v, %v", receipts.Next, err)
 	}
 	for _, e := range receipts.Items {
 		out = append(out, receiptText(e))
 	}
-	return strings.Join(append(out, eventsText(h.trail(s, store.EventQuery{}))), "\n")
+	return strings.Join(append(out, eventsText(h.trail(s, store.EventQuery{Owners: flows.Everyone}))), "\n")
 }
 
 func (h *history) trail(s store.Store, q store.EventQuery) []flows.Event {
@@ -223,12 +223,12 @@ func (h *history) trail(s store.Store, q store.EventQuery) []flows.Event {
 
 // noGaps checks that a flow's revisions rise by one from 0, each with one event, up to the flow's own.
 func (h *history) noGaps(id id) {
-	f, err := h.faulty.Flow(context.Background(), id)
+	f, err := h.faulty.Flow(context.Background(), id, flows.Everyone)
 	if errors.Is(err, flows.ErrNotFound) {
 		return
 	}
 	next := int64(0)
-	for _, e := range h.trail(h.faulty, store.EventQuery{FlowID: id}) {
+	for _, e := range h.trail(h.faulty, store.EventQuery{Owners: flows.Everyone, FlowID: id}) {
 		switch {
 		case e.Kind == flows.EventStepObserved && e.Revision == next-1:
 		case e.Revision != next:
@@ -274,7 +274,8 @@ func (h *history) request(poisoned bool) request {
 		hasKey = true
 		r.once = &engine.Once[[]engine.Outcome]{
 			// Never one of its own commands' keys, which is refused.
-			Key: keyOf(keyCount - 1), Fingerprint: sha256.Sum256([]byte(describe(r.commands))), Encode: encodeTexts,
+			Owners: flows.Everyone,
+			Key:    keyOf(keyCount - 1), Fingerprint: sha256.Sum256([]byte(describe(r.commands))), Encode: encodeTexts,
 		}
 	}
 	if hasKey {
@@ -294,7 +295,7 @@ func (h *history) eventID() id {
 
 func (h *history) publication() request {
 	p := &engine.Publication{
-		Event: flows.ExternalEvent{ID: h.eventID(), Pair: pick(h, "pair", pairs...), Payload: h.json(), Actor: "shop"},
+		Event: flows.ExternalEvent{Owners: flows.Everyone, ID: h.eventID(), Pair: pick(h, "pair", pairs...), Payload: h.json(), Actor: "shop"},
 		Keep:  pick(h, "keep", 0, time.Second, time.Hour),
 	}
 	if pick(h, "for one", false, false, true) {
@@ -304,6 +305,7 @@ func (h *history) publication() request {
 	r := request{publish: p}
 	if pick(h, "keyed", false, false, true) {
 		p.Once = &engine.Once[flows.ExternalEvent]{
+			Owners:      flows.Everyone,
 			Key:         keyOf(rapid.IntRange(0, keyCount-2).Draw(h.T, "key")),
 			Fingerprint: sha256.Sum256(fmt.Append(nil, p.Event.Pair, p.Event.FlowID, p.Event.Payload, p.Keep)),
 			Encode:      func(e flows.ExternalEvent) []byte { return []byte(receiptText(&e)) },
@@ -343,14 +345,13 @@ func describe(commands []engine.Command) string {
 }
 
 func (h *history) command(poisoned bool) engine.Command {
-	c := engine.Command{Command: flows.Command{
-		FlowID: h.flowID(), Actor: pick(h, "actor", "kate", "timer"), MaxState: 60, Action: h.action(poisoned),
-	}}
+	c := engine.Command{Command: flows.Command{Owners: flows.Everyone, FlowID: h.flowID(), Actor: pick(h, "actor", "kate", "timer"), MaxState: 60, Action: h.action(poisoned)}}
 	if pick(h, "if match", false, false, false, true) {
 		c = atRevision(c, rapid.Int64Range(0, 4).Draw(h.T, "revision"))
 	}
 	if pick(h, "keyed", false, false, true) {
 		c.Once = &engine.Once[engine.Result]{
+			Owners:      flows.Everyone,
 			Key:         keyOf(rapid.IntRange(0, keyCount-2).Draw(h.T, "key")),
 			Fingerprint: sha256.Sum256([]byte(describe([]engine.Command{c}))),
 			Encode:      func(r engine.Result) []byte { return []byte(outcomeText(engine.Outcome{Result: r})) },

@@ -19,7 +19,7 @@ import (
 
 // Publication is an external event that is to be recorded and offered to the flows that wait for it.
 type Publication struct {
-	// Event has its ID, Pair, FlowID, Payload and Actor; the rest is filled in.
+	// Event has its ID, Pair, FlowID, Owners, Payload and Actor; the rest is filled in.
 	Event flows.ExternalEvent
 	// Keep is how long the event is kept for a flow that has yet to wait; 0 is not at all.
 	Keep time.Duration
@@ -39,16 +39,21 @@ func (p *Publication) need(n *store.Need) {
 		n.Answers = append(n.Answers, p.Once.Key)
 	}
 	if p.Event.FlowID != nil {
-		n.Flows = append(n.Flows, *p.Event.FlowID)
+		needOwned(n, *p.Event.FlowID, p.Event.Owners)
 		n.Await = append(n.Await, p.Event.Pair)
 		return
 	}
-	n.Match = append(n.Match, p.Event.Pair)
+	n.Match = append(n.Match, matchOf(&p.Event))
+}
+
+// matchOf is what an event is offered to.
+func matchOf(event *flows.ExternalEvent) store.Match {
+	return store.Match{Pair: event.Pair, Owners: event.Owners}
 }
 
 // Publish records an external event and, in the same commit, resumes the flows that wait for it; where more wait than
 // one transaction takes, the rest follow. Errors are those of [Engine.Apply]; flows.ErrNotFound where the event is for a
-// flow that does not exist.
+// flow that does not exist, or that its Owners do not cover.
 func (e *Engine) Publish(ctx context.Context, p Publication) (Published, error) {
 	if err := p.Event.Validate(); err != nil {
 		return Published{}, err
@@ -74,7 +79,7 @@ func (e *Engine) Publish(ctx context.Context, p Publication) (Published, error) 
 func (w *workspace) publish(p *Publication) (Published, error) {
 	w.commands++
 	if p.Once != nil {
-		replay, err := w.replay(p.Once.Key, p.Once.Fingerprint)
+		replay, err := replay(w, p.Once)
 		if replay != nil || err != nil {
 			return Published{Replay: replay}, err
 		}
@@ -83,11 +88,11 @@ func (w *workspace) publish(p *Publication) (Published, error) {
 	event.At, event.ExpiresAt = w.now, w.now.Add(p.Keep)
 	var target *flows.Flow
 	if event.FlowID != nil {
-		if target = w.entry(*event.FlowID).flow; target == nil {
+		if target = w.entry(*event.FlowID).flow; target == nil || !event.Owners.Covers(target.OwnerSessionKey) {
 			return Published{}, flows.ErrNotFound
 		}
 	}
-	candidates, more := w.waiting(event.Pair), w.recorded.More[event.Pair]
+	candidates, more := w.waiting(matchOf(&event)), w.recorded.More[matchOf(&event)]
 	if target != nil {
 		candidates, more = []uuid.UUID{target.ID}, false
 	}
@@ -95,14 +100,14 @@ func (w *workspace) publish(p *Publication) (Published, error) {
 	// before the event's turn came.
 	settled := w.settle(event.Settle(w.offer(&event, candidates), more, target, w.now))
 	if p.Once != nil {
-		w.keep(p.Once.Key, p.Once.Fingerprint, p.Once.Encode(*settled))
+		keep(w, p.Once, *settled)
 	}
 	return Published{Event: *settled}, nil
 }
 
 // goOn gives an event that more flows waited for than one transaction takes to the next of them.
 func (w *workspace) goOn(event *flows.ExternalEvent) {
-	found := w.waiting(event.Pair)
+	found := w.waiting(matchOf(event))
 	// Once somebody has had it, a wait that began after it is not its to end: it may be that flow's, for the next one.
 	candidates := slices.DeleteFunc(slices.Clone(found), func(id uuid.UUID) bool {
 		return event.FlowCount > 0 && w.entry(id).flow.Wait.Since.After(event.At)
@@ -110,7 +115,7 @@ func (w *workspace) goOn(event *flows.ExternalEvent) {
 	resumed := w.offer(event, candidates)
 	// Those that have waited longest come first: where there are some and none took it, none of the rest will. Where
 	// there are none, others have ended the waits of those that were to be tried, and the rest come next.
-	more := w.recorded.More[event.Pair] && (len(resumed) > 0 || len(found) == 0)
+	more := w.recorded.More[matchOf(event)] && (len(resumed) > 0 || len(found) == 0)
 	w.settle(event.Settle(resumed, more, nil, w.now))
 }
 
@@ -119,7 +124,7 @@ func (w *workspace) offer(event *flows.ExternalEvent, candidates []uuid.UUID) []
 	var resumed []*flows.Flow
 	for _, id := range candidates {
 		entry := w.entry(id)
-		command := flows.Command{FlowID: id, Actor: event.Actor, Action: flows.EndByEvent{Event: event}}
+		command := flows.Command{FlowID: id, Owners: event.Owners, Actor: event.Actor, Action: flows.EndByEvent{Event: event}}
 		change, err := flows.Decide(flows.Subject{Flow: entry.flow}, command, w.now)
 		if err != nil {
 			continue // it does not wait for this
@@ -131,12 +136,13 @@ func (w *workspace) offer(event *flows.ExternalEvent, candidates []uuid.UUID) []
 	return resumed
 }
 
-// waiting are the flows that wait for a pair by now, of those that were found and those of this batch; the longest
-// first.
-func (w *workspace) waiting(pair flows.Pair) []uuid.UUID {
+// waiting are the flows that are covered and wait for a pair by now, of those that were found and those of this batch;
+// the longest first.
+func (w *workspace) waiting(m store.Match) []uuid.UUID {
 	since := make(map[uuid.UUID]time.Time)
-	for _, id := range slices.Concat(w.recorded.Waiting[pair], w.began[pair]) {
-		if f := w.entry(id).flow; f != nil && f.Wait != nil && slices.Contains(f.Wait.Pairs(), pair) {
+	for _, id := range slices.Concat(w.recorded.Waiting[m], w.began[m.Pair]) {
+		f := w.entry(id).flow
+		if f != nil && f.Wait != nil && slices.Contains(f.Wait.Pairs(), m.Pair) && m.Owners.Covers(f.OwnerSessionKey) {
 			since[id] = f.Wait.Since
 		}
 	}
@@ -210,7 +216,7 @@ func (e *Engine) deliverOnce() error {
 
 func (e *Engine) deliverMore(ctx context.Context, id uuid.UUID) (err error) {
 	defer e.recovered(&err)
-	event, err := e.store.ExternalEvent(ctx, id)
+	event, err := e.store.ExternalEvent(ctx, id, flows.Everyone)
 	if err != nil {
 		return err
 	}
@@ -219,7 +225,7 @@ func (e *Engine) deliverMore(ctx context.Context, id uuid.UUID) (err error) {
 		requests = []string{event.Traceparent}
 	}
 	load := func(tx store.Tx) (store.Snapshot, error) {
-		return tx.Load(store.Need{Match: []flows.Pair{event.Pair}, Events: []uuid.UUID{event.ID}})
+		return tx.Load(store.Need{Match: []store.Match{matchOf(event)}, Events: []uuid.UUID{event.ID}})
 	}
 	return e.transact(ctx, workDeliveries, requests, load, func(w *workspace) {
 		if recorded := w.recorded.Events[event.ID]; recorded != nil && recorded.Outcome == flows.EventDelivering {

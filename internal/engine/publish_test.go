@@ -26,7 +26,8 @@ func await(pair flows.Pair) flows.SetWait {
 // publication is of an event that says n; ids rise with n, as the server's do.
 func publication(pair flows.Pair, n int, keep time.Duration) engine.Publication {
 	return engine.Publication{Keep: keep, Event: flows.ExternalEvent{
-		ID: uuid.UUID{0: 1, 15: byte(n)}, Pair: pair, Payload: json.RawMessage(fmt.Sprintf(`{"n":%d}`, n)), Actor: "shop",
+		Owners: flows.Everyone,
+		ID:     uuid.UUID{0: 1, 15: byte(n)}, Pair: pair, Payload: json.RawMessage(fmt.Sprintf(`{"n":%d}`, n)), Actor: "shop",
 	}}
 }
 
@@ -38,7 +39,8 @@ func forOnly(id uuid.UUID, p engine.Publication) engine.Publication {
 // once gives a publication an idempotency key. Its stored answer tells the event.
 func once(p engine.Publication, key, fingerprint string) engine.Publication {
 	p.Once = &engine.Once[flows.ExternalEvent]{
-		Key: sha256.Sum256([]byte(key)), Fingerprint: sha256.Sum256([]byte(fingerprint)),
+		Owners: flows.Everyone,
+		Key:    sha256.Sum256([]byte(key)), Fingerprint: sha256.Sum256([]byte(fingerprint)),
 		Encode: func(e flows.ExternalEvent) []byte { return []byte(e.ID.String() + " " + string(e.Outcome)) },
 	}
 	return p
@@ -69,7 +71,7 @@ func (r *rig) sendEvent(p engine.Publication) *receipt {
 // fate reads a receipt and checks it.
 func (r *rig) fate(p engine.Publication, outcome flows.EventOutcome, count int64) *flows.ExternalEvent {
 	r.Helper()
-	e, err := r.faulty.ExternalEvent(r.Context(), p.Event.ID)
+	e, err := r.faulty.ExternalEvent(r.Context(), p.Event.ID, flows.Everyone)
 	if err != nil {
 		r.Fatal("reading a receipt:", err)
 	}
@@ -144,7 +146,7 @@ func TestPublishForOneFlow(t *testing.T) {
 		r.wantEvent(target, p)
 		_, err := r.engine.Publish(r.Context(), forOnly(uuid.New(), publication(paid, 2, time.Hour)))
 		r.want("an unknown flow", err, flows.ErrNotFound)
-		if _, err := r.faulty.ExternalEvent(r.Context(), publication(paid, 2, 0).Event.ID); err == nil {
+		if _, err := r.faulty.ExternalEvent(r.Context(), publication(paid, 2, 0).Event.ID, flows.Everyone); err == nil {
 			r.Error("the event for an unknown flow was recorded")
 		}
 		ended := r.begin(await(paid))
@@ -228,7 +230,7 @@ func TestPublishOnce(t *testing.T) {
 		r.want("the key with another request", err, engine.ErrKeyReused)
 		r.wantEvent(id, p)
 		r.wantWaiting("the repeat changes nothing", again)
-		if _, err := r.faulty.ExternalEvent(r.Context(), repeat.Event.ID); err == nil {
+		if _, err := r.faulty.ExternalEvent(r.Context(), repeat.Event.ID, flows.Everyone); err == nil {
 			r.Error("the repeat was recorded")
 		}
 	})
@@ -279,7 +281,7 @@ func TestPublicationThatFailsHarmsNoStranger(t *testing.T) {
 			r.wantEvent(good, publication(other, 2, 0))
 			r.fate(publication(other, 3, 0), flows.EventBuffered, 0)
 			r.wantWaiting("the flow at fault", bad)
-			if _, err := r.faulty.ExternalEvent(r.Context(), publication(paid, 1, 0).Event.ID); err == nil {
+			if _, err := r.faulty.ExternalEvent(r.Context(), publication(paid, 1, 0).Event.ID, flows.Everyone); err == nil {
 				r.Error("the event was recorded without its effect")
 			}
 			r.faulty.Heal()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"taskflow/internal/engine"
+	"taskflow/internal/flows"
 	"taskflow/internal/store"
 	"taskflow/internal/store/storetest"
 
@@ -70,52 +71,65 @@ func tired() map[string]struct {
 	}
 }
 
-func TestCallerThatGivesUpAbandonsTheAnswerNotTheCommand(t *testing.T) {
+// What is being made is made whether its caller waits or not, and nobody can tell that caller.
+func TestCallerThatGivesUpAbandonsTheAnswerOfWhatIsBeingMade(t *testing.T) {
 	for name, tired := range tired() {
-		t.Run("queued, "+name, func(t *testing.T) {
-			bubble(t, engine.Options{}, func(r *rig) {
-				release := r.hold()
-				ctx, end := tired.make(r.Context())
-				abandoned(r, ctx, end, tired.err, release)
-			})
-		})
-		t.Run("in flight, "+name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			bubble(t, engine.Options{}, func(r *rig) {
 				gate := r.faulty.Block()
 				ctx, end := tired.make(r.Context())
-				abandoned(r, ctx, end, tired.err, gate.Release)
+				c := keyed(create(uuid.New()), "key", "request")
+				p := r.send(ctx, c)
+				if p.answered() {
+					r.Fatalf("answered before its commit: %v", p.outcomes[0].Err)
+				}
+				end()
+				result, err := p.wait()
+				r.want("Apply", err, store.ErrOutcomeUnknown)
+				r.want("Apply", err, tired.err)
+				if result.Flow != nil {
+					r.Errorf("answered with %+v as well", result)
+				}
+				r.missing(c.FlowID) // not yet
+				gate.Release()
+				synctest.Wait()
+				if f := r.flow(c.FlowID); f.Revision != 0 {
+					r.Errorf("the command was made as %+v", f)
+				}
+				if got, want := string(r.must(c).Replay), string(stored(c.FlowID, 0)); got != want {
+					r.Errorf("the repeat replayed %q, want %q", got, want)
+				}
 			})
 		})
 	}
 }
 
-// abandoned sends a command whose caller gives up before the store lets it through.
-func abandoned(r *rig, ctx context.Context, end func(), cause error, release func()) {
-	r.Helper()
-	c := keyed(create(uuid.New()), "key", "request")
-	p := r.send(ctx, c)
-	if p.answered() {
-		r.Fatalf("answered before its commit: %v", p.outcomes[0].Err)
-	}
-	all := r.sendAll(ctx, []engine.Command{create(uuid.New())}, nil)
-	end()
-	result, err := p.wait()
-	r.want("Apply", err, store.ErrOutcomeUnknown)
-	r.want("Apply", err, cause)
-	if result.Flow != nil {
-		r.Errorf("answered with %+v as well", result)
-	}
-	<-all.done
-	r.want("ApplyAll", all.err, store.ErrOutcomeUnknown)
-	r.want("ApplyAll", all.err, cause)
-	r.missing(c.FlowID) // not yet
-	release()
-	synctest.Wait()
-	if f := r.flow(c.FlowID); f.Revision != 0 {
-		r.Errorf("the command was made as %+v", f)
-	}
-	if got, want := string(r.must(c).Replay), string(stored(c.FlowID, 0)); got != want {
-		r.Errorf("the repeat replayed %q, want %q", got, want)
+// What still waits for its turn is taken back, and its caller is told so: nothing is in doubt.
+func TestCallerThatGivesUpWithdrawsWhatIsQueued(t *testing.T) {
+	for name, tired := range tired() {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, engine.Options{}, func(r *rig) {
+				release := r.hold()
+				ctx, end := tired.make(r.Context())
+				one, several := create(uuid.New()), create(uuid.New())
+				p, all := r.send(ctx, one), r.sendAll(ctx, []engine.Command{several}, nil)
+				end()
+				_, err := p.wait()
+				<-all.done
+				for _, err := range []error{err, all.err} {
+					r.want("a queued request", err, store.ErrUnavailable)
+					r.want("a queued request", err, tired.err)
+					if errors.Is(err, store.ErrOutcomeUnknown) {
+						r.Errorf("a queued request is in doubt: %v", err)
+					}
+				}
+				release()
+				synctest.Wait()
+				r.missing(one.FlowID)
+				r.missing(several.FlowID)
+				r.must(one) // nothing is in its way
+			})
+		})
 	}
 }
 
@@ -232,7 +246,7 @@ func TestApplyRacesClose(t *testing.T) {
 			})
 		}
 		work.Wait()
-		stats, err := m.Stats(t.Context())
+		stats, err := m.Stats(t.Context(), flows.Everyone)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -146,11 +146,11 @@ func attempt(t *rapid.T, e *engine.Engine, flow id, name string, n int) string {
 
 // judgeRace checks that the flow's trail has one end of its wait, and that nobody else was told that it was theirs.
 func judgeRace(t *rapid.T, s store.Store, flow id, winners []string) {
-	f, err := s.Flow(context.Background(), flow)
+	f, err := s.Flow(context.Background(), flow, flows.Everyone)
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, err := s.Events(context.Background(), store.EventQuery{FlowID: flow, Limit: store.Examined})
+	page, err := s.Events(context.Background(), store.EventQuery{Owners: flows.Everyone, FlowID: flow, Limit: store.Examined})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -263,14 +263,14 @@ func TestReceiptsAreSweptAfterAWeek(t *testing.T) {
 		r.fate(expired, flows.EventExpired, 0)
 		after(time.Minute)
 		for _, p := range []engine.Publication{delivered, unmatched, expired} {
-			_, err := r.faulty.ExternalEvent(r.Context(), p.Event.ID)
+			_, err := r.faulty.ExternalEvent(r.Context(), p.Event.ID, flows.Everyone)
 			r.want("after a week", err, flows.ErrNotFound)
 		}
 		r.fate(buffered, flows.EventBuffered, 0)
 		r.wantEvent(id, delivered)
 		ahead(week)
 		after(time.Minute)
-		_, err := r.faulty.ExternalEvent(r.Context(), buffered.Event.ID)
+		_, err := r.faulty.ExternalEvent(r.Context(), buffered.Event.ID, flows.Everyone)
 		r.want("when it has expired", err, flows.ErrNotFound)
 	})
 }

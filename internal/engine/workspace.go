@@ -25,6 +25,7 @@ type workspace struct {
 	external  map[uuid.UUID]*flows.ExternalEvent    // recorded or settled in this batch
 	kept      map[flows.Pair][]*flows.ExternalEvent // for flows that will wait, oldest first
 	began     map[flows.Pair][]uuid.UUID            // flows that began to wait in this batch
+	open      map[string]int64                      // changes of the counts of open flows, by creator
 	events    []flows.Event
 
 	// What the observer is told once it is durable.
@@ -49,7 +50,7 @@ func newWorkspace(snapshot store.Snapshot, answerTTL time.Duration) *workspace {
 		flows:   make(map[uuid.UUID]*flowEntry, len(snapshot.Flows)),
 		steps:   make(map[store.StepKey]*flows.Step),
 		answers: make(map[store.AnswerKey]store.Answer), external: make(map[uuid.UUID]*flows.ExternalEvent),
-		kept: make(map[flows.Pair][]*flows.ExternalEvent), began: make(map[flows.Pair][]uuid.UUID),
+		kept: make(map[flows.Pair][]*flows.ExternalEvent), began: make(map[flows.Pair][]uuid.UUID), open: make(map[string]int64),
 	}
 }
 
@@ -57,7 +58,7 @@ func newWorkspace(snapshot store.Snapshot, answerTTL time.Duration) *workspace {
 func (w *workspace) run(r *request) {
 	r.outcomes, r.replay, r.err = nil, nil, nil
 	if r.once != nil {
-		if r.replay, r.err = w.replay(r.once.Key, r.once.Fingerprint); r.replay != nil || r.err != nil {
+		if r.replay, r.err = replay(w, r.once); r.replay != nil || r.err != nil {
 			return
 		}
 	}
@@ -74,20 +75,21 @@ func (w *workspace) run(r *request) {
 		r.outcomes[i].Result, r.outcomes[i].Err = w.decide(&r.commands[i])
 	}
 	if r.once != nil {
-		w.keep(r.once.Key, r.once.Fingerprint, r.once.Encode(r.outcomes))
+		keep(w, r.once, r.outcomes)
 	}
 }
 
 func (w *workspace) decide(c *Command) (Result, error) {
 	w.commands++
 	if c.Once != nil {
-		replay, err := w.replay(c.Once.Key, c.Once.Fingerprint)
+		replay, err := replay(w, c.Once)
 		if replay != nil || err != nil {
 			return Result{Replay: replay}, err
 		}
 	}
 	entry := w.entry(c.FlowID)
-	subject := flows.Subject{Flow: entry.flow, Step: w.step(c, entry), Buffered: w.buffered(c)}
+	subject := flows.Subject{Flow: entry.flow, Step: w.step(c, entry), Buffered: w.buffered(c),
+		Open: w.recorded.Open[c.CallerID] + w.open[c.CallerID]}
 	change, err := flows.Decide(subject, c.Command, w.now)
 	if err != nil {
 		if errors.As(err, new(*flows.RevisionConflict)) {
@@ -98,7 +100,7 @@ func (w *workspace) decide(c *Command) (Result, error) {
 	w.apply(entry, change, change.Consumed)
 	result := Result{Change: change}
 	if c.Once != nil {
-		w.keep(c.Once.Key, c.Once.Fingerprint, c.Once.Encode(result))
+		keep(w, c.Once, result)
 	}
 	return result, nil
 }
@@ -144,6 +146,7 @@ func (w *workspace) apply(entry *flowEntry, change flows.Change, by *flows.Exter
 	if change.Ended != nil {
 		w.waitsEnded = append(w.waitsEnded, endOf(change, by))
 	}
+	w.count(entry.flow, change.Flow)
 	entry.flow = change.Flow
 	entry.changed = entry.changed || change.Created || change.Updated
 	w.events = append(w.events, change.Events...)
@@ -152,6 +155,16 @@ func (w *workspace) apply(entry *flowEntry, change flows.Change, by *flows.Exter
 	}
 	if change.Step != nil && !change.Stale {
 		w.steps[store.StepKey{FlowID: change.Step.FlowID, RunID: change.Step.RunID}] = change.Step
+	}
+}
+
+// count keeps the counts of open flows as a flow changes; before is nil where there was none.
+func (w *workspace) count(before, after *flows.Flow) {
+	if before != nil && before.CreatedBy != "" && !before.Status.Terminal() {
+		w.open[before.CreatedBy]--
+	}
+	if after.CreatedBy != "" && !after.Status.Terminal() {
+		w.open[after.CreatedBy]++
 	}
 }
 
@@ -164,24 +177,30 @@ func (w *workspace) erase(entry *flowEntry) {
 	maps.DeleteFunc(w.steps, func(key store.StepKey, _ *flows.Step) bool { return key.FlowID == id })
 }
 
-// replay is the stored answer for a key, nil where there is none, or ErrKeyReused.
-func (w *workspace) replay(key store.AnswerKey, fingerprint [32]byte) ([]byte, error) {
-	answer, made := w.answers[key]
+// replay is the stored answer to a request, nil where there is none; ErrKeyReused where it was another request, and
+// flows.ErrNotFound where the caller covers less by now.
+func replay[T any](w *workspace, once *Once[T]) ([]byte, error) {
+	answer, made := w.answers[once.Key]
 	if !made {
-		recorded := w.recorded.Answers[key]
+		recorded := w.recorded.Answers[once.Key]
 		if recorded == nil || !w.now.Before(recorded.CreatedAt.Add(w.answerTTL)) {
 			return nil, nil
 		}
 		answer = *recorded
 	}
-	if answer.Fingerprint != fingerprint {
+	switch {
+	case answer.Fingerprint != once.Fingerprint:
 		return nil, ErrKeyReused
+	case !once.Owners.CoversAll(answer.Owners):
+		return nil, flows.ErrNotFound
 	}
 	return answer.Response, nil
 }
 
-func (w *workspace) keep(key store.AnswerKey, fingerprint [32]byte, response []byte) {
-	w.answers[key] = store.Answer{Key: key, Fingerprint: fingerprint, Response: response, CreatedAt: w.now}
+// keep stores the answer to a request.
+func keep[T any](w *workspace, once *Once[T], result T) {
+	w.answers[once.Key] = store.Answer{Key: once.Key, Fingerprint: once.Fingerprint, Owners: once.Owners,
+		Response: once.Encode(result), CreatedAt: w.now}
 }
 
 // writes is the net effect of the batch.
@@ -202,6 +221,7 @@ func (w *workspace) writes() store.Writes {
 				State:  !sameText(entry.recorded.State, entry.flow.State),
 				Labels: !maps.Equal(entry.recorded.Labels, entry.flow.Labels),
 				Wait:   entry.recorded.Wait != entry.flow.Wait, // a wait is replaced, never altered
+				Narrow: sameCourse(entry.recorded, entry.flow),
 			})
 		}
 	}
@@ -211,6 +231,8 @@ func (w *workspace) writes() store.Writes {
 	for _, event := range w.external {
 		writes.ExternalEvents = append(writes.ExternalEvents, event)
 	}
+	maps.DeleteFunc(w.open, func(_ string, change int64) bool { return change == 0 })
+	writes.Open = w.open
 	for _, answer := range w.answers {
 		writes.Answers = append(writes.Answers, answer)
 	}
@@ -224,6 +246,12 @@ func (w *workspace) save(tx store.Tx) error {
 		return nil
 	}
 	return tx.Save(writes)
+}
+
+// sameCourse reports whether only what a caller tells of a flow has changed: not where it stands.
+func sameCourse(a, b *flows.Flow) bool {
+	return a.Status == b.Status && a.CancelRequested == b.CancelRequested && a.Wait == b.Wait && a.ResumedBy == b.ResumedBy &&
+		a.StepsTotal == b.StepsTotal && a.StepsActive == b.StepsActive && a.EndedAt == b.EndedAt
 }
 
 // sameText reports whether two states are one and the same text in memory. A change replaces a state and never alters

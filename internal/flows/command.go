@@ -13,10 +13,16 @@ type Command struct {
 	FlowID uuid.UUID
 	// IfRevision refuses the command unless the flow is at this revision; nil applies it to whatever is there.
 	IfRevision *int64
+	// Owners is what the caller covers; any other flow does not exist for it. The zero value covers nothing.
+	Owners Owners
 	// Actor is the caller's name, for the audit trail.
 	Actor string
 	// Traceparent is the W3C trace context of the request, for the audit trail; "" where there is none.
 	Traceparent string
+	// CallerID is the caller's id, "" without authentication; a Create notes it.
+	CallerID string
+	// MaxOpen is how many flows that have not ended the caller may have created; 0 is no limit.
+	MaxOpen int64
 	// MaxState is how many bytes the state may have after a caller's merge; 0 is no limit.
 	MaxState int
 	Action   Action

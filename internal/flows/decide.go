@@ -11,6 +11,8 @@ type Subject struct {
 	Step *Step // the step [Command.Needs] named; nil where there is none
 	// Buffered are the recorded events of [Command.Awaits], oldest first.
 	Buffered []*ExternalEvent
+	// Open is how many flows that have not ended the caller has created.
+	Open int64
 }
 
 // Change is what an accepted command does, as data. Writing it is the store's part; its parts are one commit.
@@ -34,8 +36,10 @@ type Change struct {
 
 // Decide says what a command does to what is recorded, or why it is refused. It is the only place where a rule lives.
 //
+// A flow that the command's Owners do not cover is treated as one that does not exist.
+//
 // The checks run in this order, and the first that fails is the answer: [ErrNotFound] (for a create:
-// [ErrAlreadyExists]), [*RevisionConflict], [*AlreadyTerminal], [ErrCancelPending], [*IllegalTransition]; then what the
+// [ErrForeignOwner], [ErrAlreadyExists] whoever owns that flow, [*TooManyOpen]), [*RevisionConflict], [*AlreadyTerminal], [ErrCancelPending], [*IllegalTransition]; then what the
 // action itself refuses: [ErrNotTerminal], [ErrStateTooLarge], [*InvalidValue]. What the server sends to end a wait is
 // refused with [ErrNotWaiting], a callback with [ErrWaitEnded], [ErrNotFound] or [ErrUnverified], before any of those
 // but the first two. now is the store's clock; a flow's own
@@ -43,12 +47,13 @@ type Change struct {
 func Decide(s Subject, c Command, now time.Time) (Change, error) {
 	d := decision{command: c, actor: c.Actor, traceparent: c.Traceparent, step: s.Step, buffered: s.Buffered, clock: now.UTC().Truncate(time.Microsecond)}
 	d.now = d.clock
-	_, creates := c.Action.(Create)
+	create, creates := c.Action.(Create)
 	switch {
-	case creates && s.Flow != nil:
-		return Change{}, ErrAlreadyExists
 	case creates:
-	case s.Flow == nil:
+		if err := create.allowed(s, c); err != nil {
+			return Change{}, err
+		}
+	case s.Flow == nil || !c.Owners.Covers(s.Flow.OwnerSessionKey):
 		return Change{}, ErrNotFound
 	case c.IfRevision != nil && *c.IfRevision != s.Flow.Revision:
 		return Change{}, &RevisionConflict{Expected: *c.IfRevision, Flow: s.Flow}
@@ -141,9 +146,22 @@ func (d *decision) tooLarge(state json.RawMessage) bool {
 	return d.command.MaxState > 0 && len(state) > d.command.MaxState
 }
 
+// allowed refuses a flow that the caller may not make.
+func (a Create) allowed(s Subject, c Command) error {
+	switch {
+	case !c.Owners.Covers(a.OwnerSessionKey):
+		return ErrForeignOwner
+	case s.Flow != nil:
+		return ErrAlreadyExists
+	case c.MaxOpen > 0 && s.Open >= c.MaxOpen:
+		return &TooManyOpen{Open: s.Open, Max: c.MaxOpen}
+	}
+	return nil
+}
+
 func (a Create) apply(d *decision) error {
 	f := &Flow{
-		ID: d.command.FlowID, Mode: a.Mode, ControllerID: a.ControllerID, Goal: a.Goal,
+		ID: d.command.FlowID, CreatedBy: d.command.CallerID, Mode: a.Mode, ControllerID: a.ControllerID, Goal: a.Goal,
 		OwnerSessionKey: a.OwnerSessionKey, RequesterOrigin: a.RequesterOrigin, CurrentStep: a.CurrentStep,
 		State: json.RawMessage("{}"), Status: Created, Labels: a.Labels, CreatedAt: d.now, UpdatedAt: d.now,
 	}

@@ -53,7 +53,7 @@ func actions() map[string]flows.Action {
 		"cancel":         flows.Cancel{Reason: ptr("enough")},
 		"state":          flows.UpdateState{Patch: json.RawMessage(`{"b":2}`)},
 		"fire":           flows.FireDue{Generation: 5},
-		"event":          flows.EndByEvent{Event: &flows.ExternalEvent{ID: stepA, Pair: flows.Pair{Topic: "t", CorrelationID: "c"}}},
+		"event":          flows.EndByEvent{Event: &flows.ExternalEvent{Owners: flows.Everyone, ID: stepA, Pair: flows.Pair{Topic: "t", CorrelationID: "c"}}},
 		"callback":       flows.EndByCallback{Generation: 5, Condition: 2, Key: "key-1"},
 		"step":           flows.ObserveStep{StepID: stepA, RunID: "r", Task: "t", Status: flows.StepRunning},
 		"erase":          flows.Erase{},
@@ -151,7 +151,7 @@ func kinds(c flows.Change) string {
 
 func TestEveryStatusAndCommand(t *testing.T) {
 	eachOutcome(t, func(t *testing.T, f *flows.Flow, action flows.Action, want string) {
-		c := flows.Command{FlowID: someID, Actor: "kate", Action: action}
+		c := flows.Command{Owners: flows.Everyone, FlowID: someID, Actor: "kate", Action: action}
 		if err := c.Validate(); err != nil {
 			t.Fatal(err)
 		}
@@ -189,7 +189,7 @@ func checkErrors(t *testing.T, f *flows.Flow, action flows.Action, err error) {
 // TestCheckOrder lets several checks fail at once: not found, then revision conflict, then the flow's own refusals.
 func TestCheckOrder(t *testing.T) {
 	eachOutcome(t, func(t *testing.T, f *flows.Flow, action flows.Action, want string) {
-		c := flows.Command{FlowID: someID, Action: action, IfRevision: ptr(int64(4))}
+		c := flows.Command{Owners: flows.Everyone, FlowID: someID, Action: action, IfRevision: ptr(int64(4))}
 		_, creates := action.(flows.Create)
 		change, err := flows.Decide(flows.Subject{}, c, noon)
 		if got := outcome(change, err); got != "not-found" && !creates {
@@ -214,7 +214,7 @@ func TestCheckOrder(t *testing.T) {
 func TestStateTooLargeComesLast(t *testing.T) {
 	merging := map[string]bool{"flows.Resume": true, "flows.Finish": true, "flows.UpdateState": true}
 	eachOutcome(t, func(t *testing.T, f *flows.Flow, action flows.Action, want string) {
-		c := flows.Command{FlowID: someID, Action: action, MaxState: len(`{"a":1,"b":2}`) - 1}
+		c := flows.Command{Owners: flows.Everyone, FlowID: someID, Action: action, MaxState: len(`{"a":1,"b":2}`) - 1}
 		if merging[fmt.Sprintf("%T", action)] && strings.Contains(want, ":") {
 			want = "too-large"
 		}
@@ -231,7 +231,7 @@ func TestStateTooLargeComesLast(t *testing.T) {
 }
 
 func TestCreateOverTheLimit(t *testing.T) {
-	c := flows.Command{FlowID: someID, MaxState: 6, Action: flows.Create{Mode: flows.Managed, State: json.RawMessage(`{"a":1}`)}}
+	c := flows.Command{Owners: flows.Everyone, FlowID: someID, MaxState: 6, Action: flows.Create{Mode: flows.Managed, State: json.RawMessage(`{"a":1}`)}}
 	if _, err := flows.Decide(flows.Subject{}, c, noon); !errors.Is(err, flows.ErrStateTooLarge) {
 		t.Errorf("Decide = %v, want ErrStateTooLarge", err)
 	}
@@ -253,7 +253,7 @@ func TestRequestCancelInFlight(t *testing.T) {
 	} {
 		f := flowIn(c.status, false)
 		f.StepsTotal, f.StepsActive = c.total, c.active
-		change, err := flows.Decide(flows.Subject{Flow: f}, flows.Command{FlowID: someID,
+		change, err := flows.Decide(flows.Subject{Flow: f}, flows.Command{Owners: flows.Everyone, FlowID: someID,
 			Action: flows.RequestCancel{Reason: ptr("enough")}}, noon)
 		if got := outcome(change, err); got != c.want {
 			t.Errorf("%s with %d steps, %d active: %s, want %s", c.status, c.total, c.active, got, c.want)
@@ -294,7 +294,7 @@ func TestDrain(t *testing.T) {
 		if c.recorded != "" {
 			s.Step = &flows.Step{ID: stepA, FlowID: someID, RunID: "r", Status: c.recorded, ObservedAt: noon, UpdatedAt: noon}
 		}
-		change, err := flows.Decide(s, flows.Command{FlowID: someID, Action: flows.ObserveStep{RunID: "r", Task: "t",
+		change, err := flows.Decide(s, flows.Command{Owners: flows.Everyone, FlowID: someID, Action: flows.ObserveStep{RunID: "r", Task: "t",
 			Status: c.now}}, noon)
 		if got := outcome(change, err); got != c.want {
 			t.Errorf("%+v: %s", c, got)

@@ -12,6 +12,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrAlreadyExists: a flow with the id that was brought along exists.
 	ErrAlreadyExists = errors.New("a flow with this id exists")
+	// ErrForeignOwner: the new flow would be one that its creator does not cover.
+	ErrForeignOwner = errors.New("flow would belong to another owner")
 	// ErrCancelPending: the flow's cancel was requested; only a cancel is accepted.
 	ErrCancelPending = errors.New("cancel is pending")
 	// ErrNotTerminal: only a flow that has ended can be erased.
@@ -34,6 +36,16 @@ type RevisionConflict struct {
 
 func (e *RevisionConflict) Error() string {
 	return fmt.Sprintf("expected revision %d, flow is at %d", e.Expected, e.Flow.Revision)
+}
+
+// TooManyOpen refuses one more flow of a caller who has as many open as it may.
+type TooManyOpen struct {
+	Open int64 // flows of the caller that have not ended
+	Max  int64 // how many there may be
+}
+
+func (e *TooManyOpen) Error() string {
+	return fmt.Sprintf("%d flows are open, the limit is %d", e.Open, e.Max)
 }
 
 // AlreadyTerminal refuses a change of a flow that has ended.

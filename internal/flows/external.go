@@ -14,6 +14,8 @@ type ExternalEvent struct {
 	Pair Pair
 	// FlowID is the only flow it is for; nil is any.
 	FlowID *uuid.UUID
+	// Owners is what its sender covers: it exists for no other flow.
+	Owners Owners
 	// Payload is the sender's JSON; nil where none was given.
 	Payload json.RawMessage
 	Actor   string
@@ -64,9 +66,10 @@ func (e *ExternalEvent) OutcomeAt(now time.Time) EventOutcome {
 	return e.Outcome
 }
 
-// Live reports whether the event may still resume the flow: it is kept, has not expired, and is for this flow or any.
-func (e *ExternalEvent) Live(flowID uuid.UUID, now time.Time) bool {
-	return e.OutcomeAt(now) == EventBuffered && (e.FlowID == nil || *e.FlowID == flowID)
+// Live reports whether the event may still resume the flow: it is kept, has not expired, and is for this flow or any, by
+// a sender that covers it.
+func (e *ExternalEvent) Live(f *Flow, now time.Time) bool {
+	return e.OutcomeAt(now) == EventBuffered && (e.FlowID == nil || *e.FlowID == f.ID) && e.Owners.Covers(f.OwnerSessionKey)
 }
 
 // resumed notes on the receipt that the event resumed a flow.

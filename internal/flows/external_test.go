@@ -17,7 +17,7 @@ func TestOutcomeAt(t *testing.T) {
 			now  time.Time
 			past bool
 		}{{in(9.999999), false}, {in(10), true}, {in(11), true}} {
-			e := flows.ExternalEvent{Outcome: outcome, ExpiresAt: in(10)}
+			e := flows.ExternalEvent{Owners: flows.Everyone, Outcome: outcome, ExpiresAt: in(10)}
 			want := outcome
 			if outcome == flows.EventBuffered && c.past {
 				want = flows.EventExpired
@@ -28,7 +28,7 @@ func TestOutcomeAt(t *testing.T) {
 			for _, to := range []*uuid.UUID{nil, ptr(someID), ptr(stepA)} {
 				e.FlowID = to
 				mine := to == nil || *to == someID
-				if got, want := e.Live(someID, c.now), outcome == flows.EventBuffered && !c.past && mine; got != want {
+				if got, want := e.Live(&flows.Flow{ID: someID}, c.now), outcome == flows.EventBuffered && !c.past && mine; got != want {
 					t.Errorf("%s at %s, for %v: live %v, want %v", outcome, c.now, to, got, want)
 				}
 			}
@@ -58,7 +58,7 @@ func TestSettle(t *testing.T) {
 		"a flow that has ended":          {10, nil, false, ended, flows.EventUnmatched},
 		"a flow that a timeout failed":   {10, resumed[:1], false, ended, flows.EventDelivered},
 	} {
-		e := flows.ExternalEvent{ID: stepA, At: noon, ExpiresAt: in(c.ttl)}
+		e := flows.ExternalEvent{Owners: flows.Everyone, ID: stepA, At: noon, ExpiresAt: in(c.ttl)}
 		got := e.Settle(c.resumed, c.more, c.target, noon)
 		if got.Outcome != c.want || got.FlowCount != int64(len(c.resumed)) || len(got.Flows) != len(c.resumed) {
 			t.Errorf("%s: %+v, want %s", name, got, c.want)
@@ -68,7 +68,7 @@ func TestSettle(t *testing.T) {
 				t.Errorf("%s: flow %d is %+v", name, i, got.Flows[i])
 			}
 		}
-		if !reflect.DeepEqual(e, flows.ExternalEvent{ID: stepA, At: noon, ExpiresAt: in(c.ttl)}) {
+		if !reflect.DeepEqual(e, flows.ExternalEvent{Owners: flows.Everyone, ID: stepA, At: noon, ExpiresAt: in(c.ttl)}) {
 			t.Errorf("%s: the event itself was altered: %+v", name, e)
 		}
 	}
@@ -76,7 +76,7 @@ func TestSettle(t *testing.T) {
 
 // TestSettleInParts delivers to 250 flows in three parts: the receipt lists the first hundred and counts all.
 func TestSettleInParts(t *testing.T) {
-	e := flows.ExternalEvent{ID: stepA, At: noon, ExpiresAt: in(10)}
+	e := flows.ExternalEvent{Owners: flows.Everyone, ID: stepA, At: noon, ExpiresAt: in(10)}
 	made := byte(0)
 	for _, part := range []struct {
 		flows int

@@ -48,6 +48,8 @@ type Flow struct {
 	OwnerSessionKey string
 	RequesterOrigin string
 	CurrentStep     string
+	// CreatedBy is the id of the caller that created it, "" without authentication. It is never shown.
+	CreatedBy string
 	// State is the caller's JSON, digit for digit as it was sent.
 	State     json.RawMessage
 	Wait      *Wait      // nil unless Status is Waiting

@@ -3,6 +3,7 @@ package flows
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 )
 
 // Merge lays a patch onto a state. An object onto an object overwrites top-level keys, keeps the rest and appends what
@@ -30,12 +31,9 @@ func Merge(state, patch json.RawMessage) json.RawMessage {
 		out = append(out, ':')
 		out = append(out, m.value...)
 	}
-	index := make(map[string]int, len(news))
-	for i, m := range news {
-		index[m.key] = i
-	}
+	over := indexOf(news)
 	for _, m := range members(state) {
-		if i, over := index[m.key]; over {
+		if i := over(m.key); i >= 0 {
 			m.value, news[i].used = news[i].value, true
 		}
 		add(m)
@@ -46,6 +44,25 @@ func Merge(state, patch json.RawMessage) json.RawMessage {
 		}
 	}
 	return append(out, '}')
+}
+
+// indexOf finds a member by its key, -1 where there is none. A map pays for itself where there are many.
+func indexOf(list []member) func(key string) int {
+	if len(list) <= 8 {
+		return func(key string) int {
+			return slices.IndexFunc(list, func(m member) bool { return m.key == key })
+		}
+	}
+	index := make(map[string]int, len(list))
+	for i, m := range list {
+		index[m.key] = i
+	}
+	return func(key string) int {
+		if i, ok := index[key]; ok {
+			return i
+		}
+		return -1
+	}
 }
 
 // mergeOwn lays what the service itself adds (failure, resume_event) onto a state; a state that is no object is kept
@@ -72,7 +89,7 @@ type member struct {
 
 // members splits a valid JSON object at its top level.
 func members(object json.RawMessage) []member {
-	var out []member
+	out := make([]member, 0, 8)
 	i := skipSpace(object, 0) + 1
 	for {
 		i = skipSpace(object, i)

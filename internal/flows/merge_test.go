@@ -131,7 +131,7 @@ func TestFailureOntoAnyState(t *testing.T) {
 	} {
 		f := flowIn(flows.Running, false)
 		f.State = json.RawMessage(state)
-		change, err := flows.Decide(flows.Subject{Flow: f}, flows.Command{FlowID: someID, MaxState: 1,
+		change, err := flows.Decide(flows.Subject{Flow: f}, flows.Command{Owners: flows.Everyone, FlowID: someID, MaxState: 1,
 			Action: flows.Fail{Reason: "no <way>"}}, noon)
 		if err != nil || string(change.Flow.State) != want {
 			t.Errorf("state %s became %s, %v; want %s", state, change.Flow.State, err, want)

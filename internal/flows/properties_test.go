@@ -25,7 +25,7 @@ func TestProperties(t *testing.T) {
 			if draw(l, "arrives", false, false, false, true) {
 				l.arrive()
 			}
-			l.do(flows.Command{FlowID: someID, Actor: "kate", IfRevision: l.ifRevision(),
+			l.do(flows.Command{Owners: flows.Everyone, FlowID: someID, Actor: "kate", IfRevision: l.ifRevision(),
 				MaxState: rapid.SampledFrom([]int{0, 0, 60}).Draw(t, "max"), Action: l.action()})
 		}
 	})

@@ -135,7 +135,7 @@ func (l *life) checkEndings(s flows.Subject, c flows.Command, change flows.Chang
 func (l *life) checkBeginning(s flows.Subject, a flows.SetWait, change flows.Change) {
 	live := func(p flows.Pair) (first *flows.ExternalEvent) {
 		for _, e := range s.Buffered {
-			if e.Pair == p && e.Live(someID, l.clock) {
+			if e.Pair == p && e.Live(s.Flow, l.clock) {
 				return e
 			}
 		}

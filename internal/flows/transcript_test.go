@@ -108,7 +108,7 @@ func (p *player) line(t *testing.T, line string) string {
 	if word == "event" {
 		return p.event(t, &b)
 	}
-	c := flows.Command{FlowID: someID, Actor: "kate", Action: p.action(t, word, &b)}
+	c := flows.Command{Owners: flows.Everyone, FlowID: someID, Actor: "kate", Action: p.action(t, word, &b)}
 	b.get("actor", &c.Actor)
 	b.get("if", &c.IfRevision)
 	b.get("max", &c.MaxState)

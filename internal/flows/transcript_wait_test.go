@@ -95,7 +95,7 @@ func conditionOf(b *body, kind flows.WaitKind) flows.ConditionSpec {
 func (p *player) event(t *testing.T, b *body) string {
 	var number int
 	b.get("id", &number)
-	e := flows.ExternalEvent{ID: uuid.UUID{15: byte(number)}, Payload: b.raw("payload"), Actor: "stripe", At: p.now}
+	e := flows.ExternalEvent{Owners: flows.Everyone, ID: uuid.UUID{15: byte(number)}, Payload: b.raw("payload"), Actor: "stripe", At: p.now}
 	b.get("topic", &e.Pair.Topic)
 	b.get("correlation_id", &e.Pair.CorrelationID)
 	ttl := 3600.0
@@ -116,7 +116,7 @@ func (p *player) event(t *testing.T, b *body) string {
 		return "invalid: " + err.Error() + "\n"
 	}
 	before := p.flow
-	text := p.decide(flows.Command{FlowID: someID, Actor: e.Actor, Action: flows.EndByEvent{Event: &e}})
+	text := p.decide(flows.Command{Owners: flows.Everyone, FlowID: someID, Actor: e.Actor, Action: flows.EndByEvent{Event: &e}})
 	var resumed []*flows.Flow
 	if p.flow != before {
 		resumed, target = []*flows.Flow{p.flow}, p.flow

@@ -14,7 +14,7 @@ import (
 // pointers lists what Validate finds wrong, as JSON pointers.
 func pointers(t *testing.T, a flows.Action) string {
 	t.Helper()
-	err := flows.Command{FlowID: someID, Action: a}.Validate()
+	err := flows.Command{Owners: flows.Everyone, FlowID: someID, Action: a}.Validate()
 	var invalid *flows.InvalidValue
 	if err == nil || !errors.As(err, &invalid) {
 		if err != nil {
@@ -150,7 +150,7 @@ func TestTooManyLabels(t *testing.T) {
 		"a recorded one":   {map[string]*string{"0": ptr("new value")}, true},
 		"removing unknown": {map[string]*string{"unknown": nil}, true},
 	} {
-		_, err := flows.Decide(flows.Subject{Flow: f}, flows.Command{FlowID: someID, Action: flows.UpdateState{Labels: c.set}}, noon)
+		_, err := flows.Decide(flows.Subject{Flow: f}, flows.Command{Owners: flows.Everyone, FlowID: someID, Action: flows.UpdateState{Labels: c.set}}, noon)
 		var invalid *flows.InvalidValue
 		if c.fits != (err == nil) || err != nil && (!errors.As(err, &invalid) || invalid.Fields[0].Pointer != "/labels") {
 			t.Errorf("%s: %v", name, err)

@@ -21,7 +21,7 @@ var (
 
 // arrival is an external event for anyone, kept for an hour.
 func arrival(n byte, p flows.Pair) *flows.ExternalEvent {
-	return &flows.ExternalEvent{ID: uuid.UUID{15: n}, Pair: p, Payload: json.RawMessage(fmt.Sprint(n)), At: noon,
+	return &flows.ExternalEvent{Owners: flows.Everyone, ID: uuid.UUID{15: n}, Pair: p, Payload: json.RawMessage(fmt.Sprint(n)), At: noon,
 		ExpiresAt: noon.Add(time.Hour), Outcome: flows.EventBuffered}
 }
 
@@ -45,13 +45,13 @@ func anyOf(specs ...flows.ConditionSpec) flows.SetWait {
 func in(seconds float64) time.Time { return noon.Add(time.Duration(seconds * float64(time.Second))) }
 
 func decide(f *flows.Flow, now time.Time, a flows.Action, buffered ...*flows.ExternalEvent) (flows.Change, error) {
-	return flows.Decide(flows.Subject{Flow: f, Buffered: buffered}, flows.Command{FlowID: someID, Actor: "kate", Action: a}, now)
+	return flows.Decide(flows.Subject{Flow: f, Buffered: buffered}, flows.Command{Owners: flows.Everyone, FlowID: someID, Actor: "kate", Action: a}, now)
 }
 
 // begun is a flow that waits since noon, at revision 6.
 func begun(t *testing.T, a flows.SetWait) *flows.Flow {
 	t.Helper()
-	if err := (flows.Command{Action: a}).Validate(); err != nil {
+	if err := (flows.Command{Owners: flows.Everyone, Action: a}).Validate(); err != nil {
 		t.Fatal(err)
 	}
 	change, err := decide(flowIn(flows.Running, false), noon, a)
@@ -426,7 +426,7 @@ func TestTimeoutActions(t *testing.T) {
 // a timeout's patch when the wait begins.
 func TestServiceNeverFailsForSize(t *testing.T) {
 	small := func(f *flows.Flow, now time.Time, a flows.Action, buffered ...*flows.ExternalEvent) string {
-		c := flows.Command{FlowID: someID, Action: a, MaxState: 7}
+		c := flows.Command{Owners: flows.Everyone, FlowID: someID, Action: a, MaxState: 7}
 		return outcome(flows.Decide(flows.Subject{Flow: f, Buffered: buffered}, c, now))
 	}
 	for _, name := range []string{"fire", "event", "callback", "reject", "signed", "fail"} {
@@ -521,7 +521,7 @@ func TestAwaits(t *testing.T) {
 		"no wait":          {flows.Start{}, nil},
 		"an end by events": {flows.EndByEvent{Event: arrival(1, payment)}, nil},
 	} {
-		if got := (flows.Command{Action: c.action}).Awaits(); !reflect.DeepEqual(got, c.want) {
+		if got := (flows.Command{Owners: flows.Everyone, Action: c.action}).Awaits(); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}

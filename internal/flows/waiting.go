@@ -93,7 +93,7 @@ func (d *decision) endIfHappened() error {
 			return d.endByTimer(i)
 		case c.Kind == WaitExternalEvent:
 			for _, event := range d.buffered {
-				if event.Pair == c.Pair && event.Live(d.flow.ID, d.clock) {
+				if event.Pair == c.Pair && event.Live(d.flow, d.clock) {
 					return d.consume(event, i)
 				}
 			}
@@ -134,7 +134,7 @@ func (a FireDue) apply(d *decision) error {
 
 func (a EndByEvent) apply(d *decision) error {
 	w, by := d.flow.Wait, d.flow.ResumedBy
-	if w == nil || a.Event.FlowID != nil && *a.Event.FlowID != d.flow.ID {
+	if w == nil || a.Event.FlowID != nil && *a.Event.FlowID != d.flow.ID || !a.Event.Owners.Covers(d.flow.OwnerSessionKey) {
 		return ErrNotWaiting
 	}
 	if by != nil && by.EventID != nil && *by.EventID == a.Event.ID {

@@ -97,7 +97,7 @@ func TestPayloads(t *testing.T) {
 		if c.from != "" {
 			s.Flow = flowIn(c.from, false)
 		}
-		change, err := flows.Decide(s, flows.Command{FlowID: someID, Actor: "kate", Action: c.action}, noon)
+		change, err := flows.Decide(s, flows.Command{Owners: flows.Everyone, FlowID: someID, Actor: "kate", Action: c.action}, noon)
 		if err != nil {
 			t.Errorf("%+v: %v", c.action, err)
 			continue

@@ -16,8 +16,9 @@ import (
 func (a *api) RunBatch(ctx context.Context, r oas.RunBatchRequestObject) (oas.RunBatchResponseObject, error) {
 	info := requestOf(ctx)
 	b := batch{api: a, request: info}
-	for _, c := range r.Body.Commands {
-		b.add(c)
+	values := info.value.(map[string]any)["commands"].([]any) // they passed the schema
+	for i, c := range r.Body.Commands {
+		b.add(c, values[i].(map[string]any)["body"])
 	}
 	key, err := parseIdempotencyKey(r.Params.IdempotencyKey)
 	if err != nil {
@@ -27,6 +28,7 @@ func (a *api) RunBatch(ctx context.Context, r oas.RunBatchRequestObject) (oas.Ru
 	if key != "" {
 		once = &engine.Once[[]engine.Outcome]{
 			Key:         answerKey(info.caller, key),
+			Owners:      flows.Everyone,
 			Fingerprint: fingerprint(info.method, info.path, ifMatch{}, info.body),
 			Encode:      func(outcomes []engine.Outcome) []byte { return b.reply(ctx, outcomes).encode() },
 		}
@@ -61,16 +63,17 @@ type batch struct {
 	commands []engine.Command
 }
 
-func (b *batch) add(c oas.BatchCommand) {
-	command, err := b.command(c)
+func (b *batch) add(c oas.BatchCommand, body any) {
+	command, err := b.command(c, body)
 	b.refused = append(b.refused, err)
 	if err == nil {
 		b.commands = append(b.commands, command)
 	}
 }
 
-// command reads one call as it would be read alone.
-func (b *batch) command(c oas.BatchCommand) (engine.Command, error) {
+// command reads one call as it would be read alone. body is the value of the call's body: its text was guarded with the
+// whole.
+func (b *batch) command(c oas.BatchCommand, body any) (engine.Command, error) {
 	method := string(c.Method)
 	id, pattern, err := b.route(method, c.Path)
 	if err != nil {
@@ -81,17 +84,19 @@ func (b *batch) command(c oas.BatchCommand) (engine.Command, error) {
 		sent.key = nil // as with the header of a DELETE sent alone
 		return b.api.commandOf(sent, id, flows.Erase{}, nil)
 	}
-	op := b.api.operations[method+" "+pattern]
-	text, err := op.checkText(c.Body)
-	if err != nil {
+	text := c.Body
+	if len(text) == 0 {
+		text, body = []byte("{}"), map[string]any{}
+	}
+	if err := checkSchema(b.api.operations[method+" "+pattern].body, body); err != nil {
 		return engine.Command{}, err
 	}
 	if pattern == "/flows" {
-		var body oas.CreateFlow
-		if err := json.Unmarshal(text, &body); err != nil {
+		var flow oas.CreateFlow
+		if err := json.Unmarshal(text, &flow); err != nil {
 			return engine.Command{}, fmt.Errorf("a body that passed its schema: %w", err)
 		}
-		newID, action, err := b.api.createAction(body)
+		newID, action, err := b.api.createAction(flow)
 		if err != nil {
 			return engine.Command{}, err
 		}
@@ -179,7 +184,7 @@ func decodeAs[T any](text []byte, action func(T) (flows.Action, error)) (flows.A
 // reply lists the answers in the order of the calls.
 func (b *batch) reply(ctx context.Context, outcomes []engine.Outcome) reply {
 	out := []byte(`{"results":[`)
-	next := 0
+	next, failed := 0, 0
 	for i, err := range b.refused {
 		var one reply
 		if err == nil {
@@ -188,8 +193,10 @@ func (b *batch) reply(ctx context.Context, outcomes []engine.Outcome) reply {
 		}
 		if err != nil {
 			p := problemOf(err)
-			if p.slug == slugInternal {
-				b.api.log.ErrorContext(ctx, "command of a batch failed", "request_id", b.request.id, b.request.traceID(), "index", i, "error", p.cause)
+			if p.status() >= http.StatusInternalServerError {
+				if failed++; failed == 1 { // what they fail for is mostly one
+					b.api.log.ErrorContext(ctx, "command of a batch failed", "request_id", b.request.id, b.request.traceID(), "index", i, "problem", p.slug, "error", p.cause)
+				}
 			}
 			one = reply{status: p.status(), body: p.wire(b.request.id, b.api.waitURL)}
 		}

@@ -13,6 +13,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -61,7 +62,8 @@ func (a *api) endByCallback(reject bool) func(http.ResponseWriter, *http.Request
 			return err
 		}
 		action.Payload = callbackPayload(r.Header.Get("Content-Type"), body)
-		command := engine.Command{Command: flows.Command{FlowID: c.flow, Actor: flows.ActorCallback, Traceparent: requestOf(r.Context()).traceparent, Action: action}}
+		command := engine.Command{Command: flows.Command{FlowID: c.flow, Owners: flows.Everyone, Actor: flows.ActorCallback,
+			Traceparent: requestOf(r.Context()).traceparent, Action: action}}
 		_, err = a.apply(r.Context(), command)
 		outcome := "resumed"
 		if errors.Is(err, flows.ErrWaitEnded) || errors.Is(err, flows.ErrNotFound) {
@@ -106,7 +108,7 @@ func (a *api) verified(r *http.Request, c capability, body []byte) (bool, error)
 
 // awaited is the condition that a capability ends; nil where its wait has ended.
 func (a *api) awaited(ctx context.Context, c capability) (*flows.Condition, error) {
-	f, err := a.reader.Flow(ctx, c.flow)
+	f, err := a.reader.Flow(ctx, c.flow, flows.Everyone)
 	switch {
 	case errors.Is(err, flows.ErrNotFound):
 		return nil, nil
@@ -121,7 +123,7 @@ func (a *api) awaited(ctx context.Context, c capability) (*flows.Condition, erro
 // endedBy looks up in the trail how a wait ended: nil where it was by this very callback, so that a sender that did not
 // see the answer gets it again.
 func (a *api) endedBy(ctx context.Context, c capability, reject bool) error {
-	q := store.EventQuery{FlowID: c.flow, FromFlow: true, Kinds: []flows.EventKind{flows.EventResumed}, Limit: 100}
+	q := store.EventQuery{Owners: flows.Everyone, FlowID: c.flow, FromFlow: true, Kinds: []flows.EventKind{flows.EventResumed}, Limit: 100}
 	for {
 		found, err := a.reader.Events(ctx, q)
 		if errors.Is(err, flows.ErrNotFound) {
@@ -237,6 +239,9 @@ func (a *api) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
 		return nil, newProblem(slugPayloadTooLarge, fmt.Sprintf("The body is over %d bytes.", a.options.MaxBody))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		// Slow clients meet this, and those of a server that stood still: their request is as good as any.
+		return nil, &problem{slug: slugUnavailable, detail: "The body did not arrive in time. Nothing was changed.", cause: err}
 	case err != nil:
 		return nil, newProblem(slugInvalidRequest, "The body did not arrive whole.")
 	}
@@ -245,7 +250,7 @@ func (a *api) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 
 // showCallback shows what the wait is for, and two buttons.
 func (a *api) showCallback(w http.ResponseWriter, r *http.Request, c capability) error {
-	f, err := a.reader.Flow(r.Context(), c.flow)
+	f, err := a.reader.Flow(r.Context(), c.flow, flows.Everyone)
 	if err != nil && !errors.Is(err, flows.ErrNotFound) {
 		return err
 	}

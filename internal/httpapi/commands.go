@@ -45,11 +45,13 @@ func (a *api) command(c call, id uuid.UUID, action flows.Action) (engine.Command
 		return none, newProblem(slugPreconditionRequired, "This server asks for an If-Match header with every change of a flow.")
 	}
 	command := engine.Command{Command: flows.Command{
-		FlowID: id, IfRevision: match.revision, Actor: c.caller, Traceparent: c.traceparent, MaxState: a.options.MaxState, Action: action,
+		FlowID: id, Owners: flows.Everyone, IfRevision: match.revision, Actor: c.caller, Traceparent: c.traceparent,
+		MaxState: a.options.MaxState, Action: action,
 	}}
 	if key != "" {
 		command.Once = &engine.Once[engine.Result]{
 			Key:         answerKey(c.caller, key),
+			Owners:      flows.Everyone,
 			Fingerprint: fingerprint(c.method, c.path, match, c.body),
 			Encode:      func(r engine.Result) []byte { return a.changeReply(r).encode() },
 		}

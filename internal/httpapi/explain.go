@@ -23,7 +23,7 @@ func (a *api) ExplainFlowWait(ctx context.Context, r oas.ExplainFlowWaitRequestO
 	if err != nil {
 		return nil, flows.ErrNotFound
 	}
-	f, err := a.reader.Flow(ctx, id)
+	f, err := a.reader.Flow(ctx, id, flows.Everyone)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (a *api) explainEvents(ctx context.Context, f *flows.Flow) ([]wireNear, err
 	near := []wireNear{}
 	told := map[uuid.UUID]int{} // where an event stands in near: it may share a part with several pairs
 	for _, pair := range f.Wait.Pairs() {
-		found, err := a.reader.ExternalEvents(ctx, store.ExternalEventQuery{EitherOf: &pair, Limit: nearEvents})
+		found, err := a.reader.ExternalEvents(ctx, store.ExternalEventQuery{Owners: flows.Everyone, EitherOf: &pair, Limit: nearEvents})
 		if err != nil {
 			return nil, err
 		}

@@ -36,7 +36,8 @@ func (a *api) PublishExternalEvent(ctx context.Context, r oas.PublishExternalEve
 
 func (a *api) publication(c call, b oas.PublishEvent) (engine.Publication, error) {
 	p := engine.Publication{Keep: defaultEventTTL, Event: flows.ExternalEvent{
-		ID: newID(), Pair: flows.Pair{Topic: b.Topic, CorrelationID: b.CorrelationId}, FlowID: b.FlowId, Payload: b.Payload, Actor: c.caller, Traceparent: c.traceparent,
+		ID: newID(), Pair: flows.Pair{Topic: b.Topic, CorrelationID: b.CorrelationId}, FlowID: b.FlowId, Owners: flows.Everyone, Payload: b.Payload,
+		Actor: c.caller, Traceparent: c.traceparent,
 	}}
 	if b.Ttl != nil {
 		period, err := parsePeriod(*b.Ttl)
@@ -51,6 +52,7 @@ func (a *api) publication(c call, b oas.PublishEvent) (engine.Publication, error
 	if err == nil && key != "" {
 		p.Once = &engine.Once[flows.ExternalEvent]{
 			Key:         answerKey(c.caller, key),
+			Owners:      flows.Everyone,
 			Fingerprint: fingerprint(c.method, c.path, ifMatch{}, c.body),
 			Encode:      func(e flows.ExternalEvent) []byte { return receiptReply(&e).encode() },
 		}
@@ -102,7 +104,7 @@ func (a *api) GetExternalEvent(ctx context.Context, r oas.GetExternalEventReques
 	if err != nil {
 		return nil, flows.ErrNotFound
 	}
-	e, err := a.reader.ExternalEvent(ctx, id)
+	e, err := a.reader.ExternalEvent(ctx, id, flows.Everyone)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +114,8 @@ func (a *api) GetExternalEvent(ctx context.Context, r oas.GetExternalEventReques
 func (a *api) ListExternalEvents(ctx context.Context, r oas.ListExternalEventsRequestObject) (oas.ListExternalEventsResponseObject, error) {
 	p := r.Params
 	q := store.ExternalEventQuery{
-		Topic: value(p.Topic), CorrelationID: value(p.CorrelationId), Outcome: flows.EventOutcome(value(p.Outcome)), Limit: limitOf(p.Limit),
+		Owners: flows.Everyone,
+		Topic:  value(p.Topic), CorrelationID: value(p.CorrelationId), Outcome: flows.EventOutcome(value(p.Outcome)), Limit: limitOf(p.Limit),
 	}
 	if p.Cursor != nil {
 		at, id, err := decodeTimed(cursorReceipts, *p.Cursor)

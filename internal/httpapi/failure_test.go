@@ -30,16 +30,16 @@ func guarded[T any](ctx context.Context, r faultyReader, read func() (T, error))
 	return read()
 }
 
-func (r faultyReader) Flow(ctx context.Context, id uuid.UUID) (*flows.Flow, error) {
-	return guarded(ctx, r, func() (*flows.Flow, error) { return r.Reader.Flow(ctx, id) })
+func (r faultyReader) Flow(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.Flow, error) {
+	return guarded(ctx, r, func() (*flows.Flow, error) { return r.Reader.Flow(ctx, id, owners) })
 }
 
 func (r faultyReader) Flows(ctx context.Context, q store.FlowQuery) (store.FlowPage, error) {
 	return guarded(ctx, r, func() (store.FlowPage, error) { return r.Reader.Flows(ctx, q) })
 }
 
-func (r faultyReader) Step(ctx context.Context, key store.StepKey) (*flows.Step, error) {
-	return guarded(ctx, r, func() (*flows.Step, error) { return r.Reader.Step(ctx, key) })
+func (r faultyReader) Step(ctx context.Context, key store.StepKey, owners flows.Owners) (*flows.Step, error) {
+	return guarded(ctx, r, func() (*flows.Step, error) { return r.Reader.Step(ctx, key, owners) })
 }
 
 func (r faultyReader) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, error) {
@@ -50,16 +50,16 @@ func (r faultyReader) Events(ctx context.Context, q store.EventQuery) (store.Eve
 	return guarded(ctx, r, func() (store.EventPage, error) { return r.Reader.Events(ctx, q) })
 }
 
-func (r faultyReader) ExternalEvent(ctx context.Context, id uuid.UUID) (*flows.ExternalEvent, error) {
-	return guarded(ctx, r, func() (*flows.ExternalEvent, error) { return r.Reader.ExternalEvent(ctx, id) })
+func (r faultyReader) ExternalEvent(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.ExternalEvent, error) {
+	return guarded(ctx, r, func() (*flows.ExternalEvent, error) { return r.Reader.ExternalEvent(ctx, id, owners) })
 }
 
 func (r faultyReader) ExternalEvents(ctx context.Context, q store.ExternalEventQuery) (store.ExternalEventPage, error) {
 	return guarded(ctx, r, func() (store.ExternalEventPage, error) { return r.Reader.ExternalEvents(ctx, q) })
 }
 
-func (r faultyReader) Stats(ctx context.Context) (store.Stats, error) {
-	return guarded(ctx, r, func() (store.Stats, error) { return r.Reader.Stats(ctx) })
+func (r faultyReader) Stats(ctx context.Context, owners flows.Owners) (store.Stats, error) {
+	return guarded(ctx, r, func() (store.Stats, error) { return r.Reader.Stats(ctx, owners) })
 }
 
 func (r faultyReader) SchemaVersion(ctx context.Context) (int64, error) {
@@ -183,6 +183,30 @@ func TestUnexpectedErrorShowsNothingOfTheInside(t *testing.T) {
 			wantText(t, "afterwards", api.snapshot(), before)
 		}
 	}, withFaults)
+}
+
+// TestDatabaseTroubleIsLoggedOnce holds that one request leaves one line, under its id, and a batch one as well.
+func TestDatabaseTroubleIsLoggedOnce(t *testing.T) {
+	writes := func(w store.Writes) bool { return !w.Empty() }
+	for name, cause := range map[string]error{"away": fmt.Errorf("%w: %s", store.ErrUnavailable, secret), "unexpected": errors.New(secret)} {
+		t.Run(name, func(t *testing.T) {
+			api := serveSQLite(t, withFaults)
+			api.faulty.Inject(storetest.Refused(cause, writes))
+			before := strings.Count(api.logged.String(), "hunter2")
+			for i, path := range []string{"/flows", "/batch"} {
+				body := createBody("")
+				if path == "/batch" {
+					body = batchOf(command("POST", "/flows", `,"body":`+body), command("POST", "/flows", `,"body":`+body))
+				}
+				id := fmt.Sprint("once-", i)
+				api.post(path, body, "X-Request-Id: "+id)
+				log := api.logged.String()
+				if all, own := strings.Count(log, "hunter2")-before, strings.Count(log, "request_id="+id); all != i+1 || own != 1 {
+					t.Errorf("POST %s: %d lines of trouble for %d requests, %d under its id:\n%s", path, all, i+1, own, log)
+				}
+			}
+		})
+	}
 }
 
 // internal fails the test unless an answer is an internal error that says nothing, and the log says the rest under the

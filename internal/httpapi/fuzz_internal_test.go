@@ -102,7 +102,7 @@ func agree(ours, standard any) bool {
 
 // allLists are the lists that have cursors, and whether they go by time.
 var allLists = map[cursorList]bool{
-	cursorCreatedAsc: true, cursorCreatedDesc: true, cursorUpdatedAsc: false, cursorUpdatedDesc: false, cursorSteps: true, cursorEventsAsc: false, cursorEventsDesc: false,
+	cursorCreatedAsc: true, cursorCreatedDesc: true, cursorUpdatedAsc: false, cursorUpdatedDesc: false, cursorSteps: true, cursorReceipts: true, cursorEventsAsc: false, cursorEventsDesc: false,
 }
 
 func FuzzCursor(f *testing.F) {

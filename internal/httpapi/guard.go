@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -17,12 +18,17 @@ const (
 	maxExponent = 308
 )
 
+// decoders keeps tokenizers for the next body: what they need to know of nested objects is most of what they allocate.
+var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
+
 // guardJSON reads a whole JSON body once and refuses what two readers of it could understand in two ways, or a database
 // could not hold: syntax errors, duplicate keys, trailing data, invalid UTF-8, lone surrogates, NUL in a string, depth
 // over the limit, monstrous numbers. It returns the value, for the schema check: objects as map[string]any, arrays as
 // []any, numbers as the nearest float64. The body itself stays what it is.
 func guardJSON(body []byte, depth int) (any, error) {
-	g := guard{decoder: jsontext.NewDecoder(bytes.NewBuffer(body)), depth: depth}
+	g := guard{decoder: decoders.Get().(*jsontext.Decoder), depth: depth}
+	defer decoders.Put(g.decoder)
+	g.decoder.Reset(bytes.NewBuffer(body))
 	value, err := g.value()
 	if err == nil {
 		err = g.end()

@@ -45,6 +45,8 @@ type setup struct {
 	withoutKey bool
 	// reads, where it is set, is asked before every read, and its error is the read's.
 	reads func(context.Context) error
+	// server, where it is set, changes the HTTP server before it starts.
+	server func(*http.Server)
 	// countReads counts the reads of this server: client.reads.
 	countReads bool
 }
@@ -59,14 +61,20 @@ func eachStore(t *testing.T, test func(t *testing.T, api *client), changes ...fu
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
-		s := newSetup(changes)
-		db, err := pg.Open(t.Context(), pgtest.Database(t), pg.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		setDefault(&s.options.SchemaVersion, pg.LatestVersion())
-		test(t, serve(t, db, s))
+		test(t, servePostgres(t, changes...))
 	})
+}
+
+// servePostgres starts a server on a PostgreSQL database of its own.
+func servePostgres(t testing.TB, changes ...func(*setup)) *client {
+	t.Helper()
+	s := newSetup(changes)
+	db, err := pg.Open(t.Context(), pgtest.Database(t), pg.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	setDefault(&s.options.SchemaVersion, pg.LatestVersion())
+	return serve(t, db, s)
 }
 
 // serveSQLite starts a server on SQLite alone, for what no database has a say in.
@@ -91,7 +99,7 @@ func openSQLite(t testing.TB, path string, changes ...func(*setup)) *client {
 }
 
 func newSetup(changes []func(*setup)) setup {
-	s := setup{options: httpapi.Options{MaxBody: maxBody, MaxState: maxState, RequestTimeout: time.Minute, TimerHorizon: horizon}}
+	s := setup{options: httpapi.Options{MaxBody: maxBody, MaxState: maxState, RequestTimeout: time.Minute, MaxStreams: 100, StreamPatience: 10 * time.Second, TimerHorizon: horizon}}
 	for _, change := range changes {
 		change(&s)
 	}
@@ -146,7 +154,11 @@ func serve(t testing.TB, db store.Store, s setup) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(api.Close)
-	server := httptest.NewServer(api)
+	server := httptest.NewUnstartedServer(api)
+	if s.server != nil {
+		s.server(server.Config)
+	}
+	server.Start()
 	t.Cleanup(server.Close)
 	return &client{
 		t: t, url: server.URL, http: noRedirects(server.Client()), api: api, faulty: faulty, stopEngine: stop, closeStore: closeStore, logged: logged, reads: counter,

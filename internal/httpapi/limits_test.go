@@ -2,9 +2,13 @@ package httpapi_test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 // TestLengths sends each text field at its limit, one over it and empty. Characters count, not bytes.
@@ -204,4 +208,16 @@ func TestBodyAtTheLimit(t *testing.T) {
 		t.Errorf("the state has %d bytes", len(f.State))
 	}
 	api.refused(413, "payload-too-large", "POST", "/flows", createBody(`"state":`+padded(maxState+1)))
+}
+
+// TestBodyThatIsLate has the connection's deadline end a body: that is no fault of the request, which is told to come again.
+func TestBodyThatIsLate(t *testing.T) {
+	api := serveSQLite(t)
+	r := httptest.NewRequest(http.MethodPost, "/flows", iotest.ErrReader(&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}))
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	api.api.ServeHTTP(w, r)
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || strings.Contains(w.Body.String(), "outcome_unknown") {
+		t.Errorf("answered with %d: %s", w.Code, w.Body)
+	}
 }

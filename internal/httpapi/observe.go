@@ -15,12 +15,13 @@ import (
 // concurrent use, and hold on to nothing.
 type Observer interface {
 	// Request: a request was answered. route is the pattern of its route, "none" where it has none; method is whatever
-	// the client sent.
-	Request(route, method string, status int, took time.Duration)
+	// the client sent. lasting says that it was a live stream or waited for something new, and so took as long as that
+	// lasted.
+	Request(route, method string, status int, took time.Duration, lasting bool)
 	// Change: a command was answered, sent alone or in a batch, or an external event published. outcome is "ok",
 	// "replayed", or the slug of the problem.
 	Change(command, outcome string)
-	// Streams: so many live streams were opened, or with a minus sign closed.
+	// Streams: so many live streams and requests that wait were opened, or with a minus sign closed.
 	Streams(opened int)
 }
 
@@ -31,9 +32,9 @@ type TraceRequest func(r *http.Request) (ctx context.Context, traceparent string
 // unobserved is the Observer of a server without one.
 type unobserved struct{}
 
-func (unobserved) Request(string, string, int, time.Duration) {}
-func (unobserved) Change(string, string)                      {}
-func (unobserved) Streams(int)                                {}
+func (unobserved) Request(string, string, int, time.Duration, bool) {}
+func (unobserved) Change(string, string)                            {}
+func (unobserved) Streams(int)                                      {}
 
 // trace finds the request's place in a trace.
 func (a *api) trace(r *http.Request, info *request) (ctx context.Context, ended func(string, int)) {

@@ -32,18 +32,34 @@ func (a *api) GetFlow(ctx context.Context, r oas.GetFlowRequestObject) (oas.GetF
 	if err != nil {
 		return nil, flows.ErrNotFound
 	}
-	f, err := a.reader.Flow(ctx, id)
+	wait, asked, err := parseWait(r.Params.Prefer)
 	if err != nil {
 		return nil, err
 	}
-	known, err := matchesNone(r.Params.IfNoneMatch, f)
+	asked = asked && r.Params.IfNoneMatch != nil // else there is nothing to wait for
+	if !asked {
+		wait = 0
+	}
+	var f *flows.Flow
+	known := false
+	err = a.await(ctx, wait, store.EventQuery{Owners: flows.Everyone, FlowID: id, FromFlow: true}, func(ctx context.Context) (changed bool, err error) {
+		if f, err = a.reader.Flow(ctx, id, flows.Everyone); err != nil {
+			return false, err
+		}
+		known, err = matchesNone(r.Params.IfNoneMatch, f)
+		return !known, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	if known {
-		return reply{status: http.StatusNotModified, etag: etag(f)}, nil
+	answer := reply{status: http.StatusNotModified, etag: etag(f)}
+	if !known {
+		answer = a.flowReply(http.StatusOK, f)
 	}
-	return a.flowReply(http.StatusOK, f), nil
+	if asked {
+		answer.preference = applied(wait)
+	}
+	return answer, nil
 }
 
 func (a *api) ListFlows(ctx context.Context, r oas.ListFlowsRequestObject) (oas.ListFlowsResponseObject, error) {
@@ -62,6 +78,7 @@ func (a *api) ListFlows(ctx context.Context, r oas.ListFlowsRequestObject) (oas.
 
 func flowQuery(p oas.ListFlowsParams) (store.FlowQuery, error) {
 	q := store.FlowQuery{
+		Owners:          flows.Everyone,
 		OwnerSessionKey: value(p.OwnerSessionKey), ControllerID: value(p.ControllerId), Mode: flows.Mode(value(p.Mode)),
 		WaitKind: flows.WaitKind(value(p.WaitKind)), CancelRequested: p.CancelRequested,
 		CreatedAfter: p.CreatedAfter, CreatedBefore: p.CreatedBefore, UpdatedAfter: p.UpdatedAfter, UpdatedBefore: p.UpdatedBefore,
@@ -91,7 +108,7 @@ func (a *api) ListSteps(ctx context.Context, r oas.ListStepsRequestObject) (oas.
 	if err != nil {
 		return nil, flows.ErrNotFound
 	}
-	q := store.StepQuery{FlowID: id, Limit: limitOf(r.Params.Limit)}
+	q := store.StepQuery{Owners: flows.Everyone, FlowID: id, Limit: limitOf(r.Params.Limit)}
 	if r.Params.Cursor != nil {
 		at, stepID, err := decodeTimed(cursorSteps, *r.Params.Cursor)
 		if err != nil {
@@ -115,7 +132,7 @@ func (a *api) GetStep(ctx context.Context, r oas.GetStepRequestObject) (oas.GetS
 	if err != nil || !flows.ValidText(r.RunId) {
 		return nil, flows.ErrNotFound
 	}
-	step, err := a.reader.Step(ctx, store.StepKey{FlowID: id, RunID: r.RunId})
+	step, err := a.reader.Step(ctx, store.StepKey{FlowID: id, RunID: r.RunId}, flows.Everyone)
 	if err != nil {
 		return nil, err
 	}
@@ -127,14 +144,16 @@ func (a *api) ListFlowEvents(ctx context.Context, r oas.ListFlowEventsRequestObj
 	if err != nil {
 		return nil, flows.ErrNotFound
 	}
-	q := store.EventQuery{FlowID: id, FromFlow: true, Limit: limitOf(r.Params.Limit)}
-	q.Desc = r.Params.Order != nil && *r.Params.Order == oas.ListFlowEventsParamsOrderSeqDesc
-	return a.listEvents(ctx, q, r.Params.After, r.Params.Cursor)
+	q := store.EventQuery{Owners: flows.Everyone, FlowID: id, FromFlow: true, Limit: limitOf(r.Params.Limit)}
+	p := r.Params
+	q.Desc = p.Order != nil && *p.Order == oas.ListFlowEventsParamsOrderSeqDesc
+	return a.listEvents(ctx, q, eventPlace{p.After, p.Cursor, p.LastEventID, p.Prefer})
 }
 
 func (a *api) ListEvents(ctx context.Context, r oas.ListEventsRequestObject) (oas.ListEventsResponseObject, error) {
 	p := r.Params
 	q := store.EventQuery{
+		Owners:          flows.Everyone,
 		OwnerSessionKey: value(p.OwnerSessionKey), ControllerID: value(p.ControllerId), Mode: flows.Mode(value(p.Mode)),
 		Limit: limitOf(p.Limit), Desc: p.Order != nil && *p.Order == oas.ListEventsParamsOrderSeqDesc,
 	}
@@ -144,38 +163,74 @@ func (a *api) ListEvents(ctx context.Context, r oas.ListEventsRequestObject) (oa
 	for _, kind := range value(p.Kind) {
 		q.Kinds = append(q.Kinds, flows.EventKind(kind))
 	}
-	return a.listEvents(ctx, q, p.After, p.Cursor)
+	return a.listEvents(ctx, q, eventPlace{p.After, p.Cursor, p.LastEventID, p.Prefer})
 }
 
-func (a *api) listEvents(ctx context.Context, q store.EventQuery, after *int64, cursor *string) (reply, error) {
+// eventPlace is where in a list of events a request begins, and how long it waits there.
+type eventPlace struct {
+	after         *int64
+	cursor        *string
+	last, prefers *string // Last-Event-ID and Prefer
+}
+
+// eventsResponse answers both operations that read events.
+type eventsResponse interface {
+	oas.ListEventsResponseObject
+	oas.ListFlowEventsResponseObject
+}
+
+func (a *api) listEvents(ctx context.Context, q store.EventQuery, place eventPlace) (eventsResponse, error) {
 	list := cursorEventsAsc
 	if q.Desc {
 		list = cursorEventsDesc
 	}
-	q.After = after
-	if cursor != nil {
-		if after != nil {
-			return reply{}, badQuery("after", "does not go together with cursor")
+	q.After = place.after
+	if place.cursor != nil {
+		if q.After != nil {
+			return nil, badQuery("after", "does not go together with cursor")
 		}
-		seq, err := decodeSeq(list, *cursor)
+		seq, err := decodeSeq(list, *place.cursor)
 		if err != nil {
-			return reply{}, err
+			return nil, err
 		}
 		q.After = &seq
 	}
-	found, err := a.reader.Events(ctx, q)
+	if wantsStream(requestOf(ctx).accept) {
+		return a.listEventsLive(ctx, q, place.last)
+	}
+	return a.pageOfEvents(ctx, q, list, place.prefers)
+}
+
+func (a *api) pageOfEvents(ctx context.Context, q store.EventQuery, list cursorList, prefers *string) (eventsResponse, error) {
+	wait, asked, err := parseWait(prefers)
 	if err != nil {
-		return reply{}, err
+		return nil, err
+	}
+	asked = asked && !q.Desc // nothing is ever added where such a list goes on
+	if !asked {
+		wait = 0
+	}
+	var found store.EventPage
+	err = a.await(ctx, wait, q, func(ctx context.Context) (some bool, err error) {
+		found, err = a.reader.Events(ctx, q)
+		return len(found.Items) > 0 || found.Next != nil, err
+	})
+	if err != nil {
+		return nil, err
 	}
 	next := ""
 	if found.Next != nil {
 		next = encodeSeq(list, *found.Next)
 	}
-	return page(found.Items, next, appendEvent), nil
+	answer := page(found.Items, next, appendEvent)
+	if asked {
+		answer.preference = applied(wait)
+	}
+	return answer, nil
 }
 
 func (a *api) GetStats(ctx context.Context, _ oas.GetStatsRequestObject) (oas.GetStatsResponseObject, error) {
-	stats, err := a.reader.Stats(ctx)
+	stats, err := a.reader.Stats(ctx, flows.Everyone)
 	if err != nil {
 		return nil, err
 	}

@@ -73,9 +73,12 @@ func appendString(out []byte, s string) []byte {
 	return out
 }
 
+// flowSize is about how many bytes a flow takes besides its goal and its state.
+const flowSize = 768
+
 // appendFlow appends a flow as JSON; a summary leaves its state out. url makes the URLs of its callbacks, nil none.
 func appendFlow(out []byte, f *flows.Flow, withState bool, url func(int) string) []byte {
-	w := jsonWriter{append(out, '{')}
+	w := jsonWriter{append(slices.Grow(out, flowSize+len(f.Goal)+len(f.State)), '{')}
 	w.text("id", f.ID.String())
 	w.text("mode", string(f.Mode))
 	w.text("controller_id", f.ControllerID)

@@ -19,6 +19,7 @@ type reply struct {
 	location    string
 	replayed    bool
 	stale       bool
+	preference  string // the Preference-Applied header
 	body        []byte // nil for an answer that has none
 }
 
@@ -41,14 +42,20 @@ func etag(f *flows.Flow) string { return `"` + strconv.FormatInt(f.Revision, 10)
 
 func (r reply) write(w http.ResponseWriter) {
 	header := w.Header()
+	// The names are in canonical form: they are not to be put into it anew for every answer.
 	set := func(name, value string) {
 		if value != "" {
-			header.Set(name, value)
+			header[name] = []string{value}
 		}
 	}
-	set("Content-Type", r.contentType)
-	set("ETag", r.etag)
+	if r.contentType == jsonType[0] {
+		header["Content-Type"] = jsonType
+	} else {
+		set("Content-Type", r.contentType)
+	}
+	set("Etag", r.etag)
 	set("Location", r.location)
+	set("Preference-Applied", r.preference)
 	if r.replayed {
 		set("Idempotent-Replayed", "true")
 	}

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"regexp"
 	"runtime/debug"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -23,8 +25,32 @@ type request struct {
 	method      string
 	path        string // as received, escaped
 	body        []byte // as received
+	value       any    // of the body, as guardJSON returns it
 	// ifMatch is the header of a call that takes none: it is refused, not passed over.
 	ifMatch *string
+	accept  []string
+	// open is the request's context without the deadline of an answer: it ends when the client goes, or the server. It is
+	// for what lasts longer, a stream or a wait.
+	open       context.Context
+	lasting    bool // it became a stream or a wait
+	connection *http.ResponseController
+}
+
+// extend gives an answer more time than an ordinary one has.
+func (r *request) extend(d time.Duration) error {
+	if err := r.connection.SetWriteDeadline(time.Now().Add(d)); err != nil {
+		return fmt.Errorf("extending a request: %w", err)
+	}
+	return r.unhurried()
+}
+
+// unhurried lifts the deadline for reading the request: it has been read, and the server would take the end of that time
+// for the client's going.
+func (r *request) unhurried() error {
+	if err := r.connection.SetReadDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("extending a request: %w", err)
+	}
+	return nil
 }
 
 type requestKey struct{}
@@ -59,14 +85,20 @@ func (a *api) identify(next http.Handler) http.Handler {
 		if !safeID.MatchString(info.id) {
 			info.id = newID().String()
 		}
-		ctx, ended := a.trace(r, info)
-		ctx, cancel := context.WithTimeout(context.WithValue(ctx, requestKey{}, info), a.options.RequestTimeout)
+		info.accept, info.connection = r.Header.Values("Accept"), http.NewResponseController(w)
+		if prefer := r.Header.Values("Prefer"); len(prefer) > 1 { // RFC 7240: as one line
+			r.Header.Set("Prefer", strings.Join(prefer, ", "))
+		}
+		traced, ended := a.trace(r, info)
+		info.open = context.WithValue(traced, requestKey{}, info)
+		ctx, cancel := context.WithTimeout(info.open, a.options.RequestTimeout)
 		defer cancel()
 		r = r.WithContext(ctx)
-		w.Header().Set("X-Request-Id", info.id)
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Cache-Control", "no-store")
-		recorder := &statusRecorder{ResponseWriter: w}
+		header := w.Header()
+		header["X-Request-Id"] = []string{info.id}
+		header["X-Content-Type-Options"] = noSniff
+		header["Cache-Control"] = noStore
+		recorder := &statusRecorder{ResponseWriter: w, stopping: &a.stopping}
 		defer func() {
 			if p := recover(); p != nil {
 				a.log.ErrorContext(ctx, "panic in a handler", "request_id", info.id, info.traceID(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -76,7 +108,7 @@ func (a *api) identify(next http.Handler) http.Handler {
 			}
 			took, pattern := time.Since(began), route(r)
 			ended(pattern, recorder.status)
-			a.options.Observer.Request(pattern, r.Method, recorder.status, took)
+			a.options.Observer.Request(pattern, r.Method, recorder.status, took, info.lasting)
 			if a.log.Enabled(ctx, slog.LevelDebug) {
 				a.log.DebugContext(ctx, "request", "request_id", info.id, info.traceID(), "method", r.Method, "route", pattern,
 					"status", recorder.status, "duration", took)
@@ -85,6 +117,13 @@ func (a *api) identify(next http.Handler) http.Handler {
 		next.ServeHTTP(recorder, r)
 	})
 }
+
+// Header values that most answers share; they are never altered.
+var (
+	noSniff  = []string{"nosniff"}
+	noStore  = []string{"no-store"}
+	jsonType = []string{"application/json"}
+)
 
 // newID is a version 7 id, which sorts by the time it was made.
 func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) } // fails only where the system has no randomness
@@ -97,23 +136,31 @@ func route(r *http.Request) string {
 	return "none"
 }
 
-// statusRecorder notes the status of an answer for the log.
+// statusRecorder notes the status of an answer for the log, and makes an answer the last on its connection where the server
+// is stopping by the time it is given.
 type statusRecorder struct {
 	http.ResponseWriter
-	status int
+	status   int
+	stopping *atomic.Bool
+}
+
+func (w *statusRecorder) begin(status int) {
+	if w.status != 0 {
+		return
+	}
+	w.status = status
+	if w.stopping.Load() {
+		w.Header().Set("Connection", "close")
+	}
 }
 
 func (w *statusRecorder) WriteHeader(status int) {
-	if w.status == 0 {
-		w.status = status
-	}
+	w.begin(status)
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *statusRecorder) Write(body []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
+	w.begin(http.StatusOK)
 	return w.ResponseWriter.Write(body)
 }
 

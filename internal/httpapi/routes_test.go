@@ -53,7 +53,7 @@ func TestRoutesThatDoNotExist(t *testing.T) {
 		"/flow", "/flows/", "/Flows", "//flows", flow + "/", flow + "/finish/", flow + "/stop", flow + "/steps/", flow + "/steps/a/b",
 		flow + "/../x", "/v1/flows", "/problems/unknown", "/problems/", "/favicon.ico", "/docs2", "/batch/", "/%66lows/x/y", "/external-events/", "/callbacks", "/callbacks/", "/callbacks/a/b", "/metrics",
 	} {
-		for _, method := range []string{"GET", "POST", "DELETE"} {
+		for _, method := range []string{"GET", "POST", "DELETE", "PATCH", "NONSENSE"} {
 			if strings.HasPrefix(path, "/problems") && method != "GET" {
 				continue
 			}

@@ -154,57 +154,88 @@ func (a *api) checkBody(op *operation, w http.ResponseWriter, r *http.Request) e
 	if err != nil {
 		return err
 	}
-	requestOf(r.Context()).body = body
+	info := requestOf(r.Context())
+	info.body = body
 	if len(body) > 0 {
 		if err := checkMediaType(r); err != nil {
 			return err
 		}
 	}
-	text, err := op.checkText(body)
+	text, value, err := op.checkText(body)
 	if err != nil {
 		return err
 	}
+	info.value = value
 	r.Body = io.NopCloser(bytes.NewReader(text))
 	return nil
 }
 
-// checkText guards a body and checks it against its schema; it returns it without white space between its values.
-func (op *operation) checkText(body []byte) ([]byte, error) {
+// checkText guards a body and checks it against its schema; it returns it without white space between its values, and
+// the value it has.
+func (op *operation) checkText(body []byte) ([]byte, any, error) {
 	if len(body) == 0 {
 		body = []byte("{}")
 	}
 	value, err := guardJSON(body, op.depth)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := checkSchema(op.body, value); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if bytes.ContainsAny(body, " \t\r\n") {
+	if spaced(body) {
 		text := jsontext.Value(bytes.Clone(body))
 		if err := text.Compact(); err != nil {
-			return nil, fmt.Errorf("compacting a guarded body: %w", err)
+			return nil, nil, fmt.Errorf("compacting a guarded body: %w", err)
 		}
 		body = text
 	}
-	return body, nil
+	return body, value, nil
+}
+
+// spaced reports whether there is white space between the values of a JSON text.
+func spaced(text []byte) bool {
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case ' ', '\t', '\r', '\n':
+			return true
+		case '"':
+			for i++; text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+		}
+	}
+	return false
 }
 
 func checkMediaType(r *http.Request) error {
+	sent := r.Header["Content-Type"]
+	if len(sent) == 1 && sent[0] == jsonType[0] {
+		return nil
+	}
 	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := params["charset"]
-	if err != nil || media != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") || len(r.Header.Values("Content-Type")) > 1 {
+	if err != nil || media != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") || len(sent) > 1 {
 		return newProblem(slugUnsupportedMediaType, "A body must be sent as Content-Type: application/json.")
 	}
 	return nil
 }
 
+// strict is how a body is checked against its schema.
+var strict = []openapi3.SchemaValidationOption{
+	openapi3.MultiErrors(), openapi3.VisitAsRequest(),
+	openapi3.WithStringFormatValidators(map[string]openapi3.StringFormatValidator{
+		"uuid":         openapi3.NewCallbackValidator(checkUUID),
+		"iso-duration": openapi3.NewCallbackValidator(checkPeriod),
+		"date-time":    openapi3.NewCallbackValidator(checkTime),
+	}),
+}
+
 // checkSchema tells a body that is not of the contract's form (400) from one with a value that is not allowed (422).
 func checkSchema(schema *openapi3.Schema, value any) error {
-	err := schema.VisitJSON(value, openapi3.MultiErrors(), openapi3.VisitAsRequest(),
-		openapi3.WithStringFormatValidator("uuid", openapi3.NewCallbackValidator(checkUUID)),
-		openapi3.WithStringFormatValidator("iso-duration", openapi3.NewCallbackValidator(checkPeriod)),
-		openapi3.WithStringFormatValidator("date-time", openapi3.NewCallbackValidator(checkTime)))
+	err := schema.VisitJSON(value, strict...)
 	if err == nil {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -251,6 +252,55 @@ func FuzzVerifiers(f *testing.F) {
 			if verify(v, secret, header, body, time.Unix(at, 0)) && verify(v, secret, header, fmt.Append(body, "x"), time.Unix(at, 0)) {
 				t.Fatalf("%s accepts two bodies with one signature", scheme)
 			}
+		}
+	})
+}
+
+// FuzzSigned signs a body as each scheme's sender does: it is accepted, and refused once a bit of the signature, the secret
+// or, where it is signed, the time is another.
+func FuzzSigned(f *testing.F) {
+	for _, body := range []string{"", "{}", `{"a":1.10}`, "\xff\x00", strings.Repeat("x", 5000)} {
+		f.Add("secret", []byte(body), int64(1_700_000_000), uint8(7))
+	}
+	f.Add("é.:,= v1", []byte("t=1,v1=a"), int64(0), uint8(255))
+	f.Fuzz(func(t *testing.T, secret string, body []byte, at int64, bit uint8) {
+		if secret == "" || at < 0 || at > maxMicros/1e6 {
+			return
+		}
+		stamp := strconv.FormatInt(at, 10)
+		mac := func(prefix string) []byte { return sum([]byte(secret), []byte(prefix), body) }
+		flipped := func(mac []byte) []byte {
+			mac = bytes.Clone(mac)
+			mac[int(bit)/8%len(mac)] ^= 1 << (bit % 8)
+			return mac
+		}
+		for scheme, c := range map[string]struct {
+			mac    []byte
+			header func(mac []byte) http.Header
+			timed  bool
+		}{
+			"github": {mac(""), func(m []byte) http.Header {
+				return http.Header{"X-Hub-Signature-256": {"sha256=" + hex.EncodeToString(m)}}
+			}, false},
+			"hmac-sha256": {mac(""), func(m []byte) http.Header { return http.Header{"X-Signature": {base64.StdEncoding.EncodeToString(m)}} }, false},
+			"stripe": {mac(stamp + "."), func(m []byte) http.Header {
+				return http.Header{"Stripe-Signature": {"t=" + stamp + ",v1=" + hex.EncodeToString(m)}}
+			}, true},
+			"slack": {mac("v0:" + stamp + ":"), func(m []byte) http.Header {
+				return http.Header{"X-Slack-Request-Timestamp": {stamp}, "X-Slack-Signature": {"v0=" + hex.EncodeToString(m)}}
+			}, true},
+		} {
+			check := func(what, secret string, m []byte, body []byte, now int64, want bool) {
+				t.Helper()
+				if got := verifiers[scheme](&flows.Verify{Scheme: scheme}, secret, c.header(m), body, time.Unix(now, 0)); got != want {
+					t.Errorf("%s, %s: accepted: %t", scheme, what, got)
+				}
+			}
+			check("as signed", secret, c.mac, body, at, true)
+			check("another signature", secret, flipped(c.mac), body, at, false)
+			check("another secret", secret+"x", c.mac, body, at, false)
+			check("another body", secret, c.mac, append(bytes.Clone(body), 'x'), at, false)
+			check("long ago", secret, c.mac, body, at+int64(signatureAge.Seconds())+1, !c.timed)
 		}
 	})
 }

@@ -6,14 +6,16 @@ import (
 	"taskflow/internal/flows"
 	"taskflow/internal/store"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
 // Events implements store.Reader.
 func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage, error) {
-	sql, window := eventsStatement(&q)
 	var page store.EventPage
+	if !q.OfOneFlow() && !q.Narrow() {
+		return page, nil
+	}
+	sql, window := eventsStatement(&q)
 	err := s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		rows, err := collect(ctx, conn, sql, scanFoundEvent)
 		if err != nil {
@@ -26,7 +28,7 @@ func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage
 			page.Next = &last.Seq
 		}
 		if len(rows) == 0 && q.FromFlow {
-			return mustExist(ctx, conn, q.FlowID)
+			return mustExist(ctx, conn, q.FlowID, q.Owners)
 		}
 		return nil
 	})
@@ -41,7 +43,12 @@ func scanFoundEvent(row pgx.CollectableRow) (f found[flows.Event], err error) {
 // eventsStatement is the statement of a page of events, and how many of them it examines.
 func eventsStatement(q *store.EventQuery) (sql *statement, examined int) {
 	sql = new(statement)
-	ofFlow := q.OwnerSessionKey != "" || q.ControllerID != "" || q.Mode != ""
+	one := q.OfOneFlow()
+	owners := q.Owners
+	if one {
+		owners = flows.Everyone // asked once, below
+	}
+	ofFlow := owners != flows.Everyone || q.OwnerSessionKey != "" || q.ControllerID != "" || q.Mode != ""
 	examined = window(q.Limit, ofFlow || len(q.Kinds) > 0)
 	sql.add(openWindow + `select null::uuid as id, e.seq, coalesce(true`)
 	if len(q.Kinds) > 0 {
@@ -49,14 +56,14 @@ func eventsStatement(q *store.EventQuery) (sql *statement, examined int) {
 	}
 	if ofFlow {
 		sql.add(` and (select true`)
-		matchFlow(sql, &store.FlowQuery{OwnerSessionKey: q.OwnerSessionKey, ControllerID: q.ControllerID, Mode: q.Mode})
+		matchFlow(sql, &store.FlowQuery{Owners: owners, OwnerSessionKey: q.OwnerSessionKey, ControllerID: q.ControllerID, Mode: q.Mode})
 		sql.add(` from flows f where f.id = e.flow_id)`)
 	}
 	sql.add(`, false) as hit from events e`)
 	low, high := seqSpan(q.After, q.Desc)
-	if q.FromFlow || q.FlowID != uuid.Nil {
+	if one {
 		flow := [16]byte(q.FlowID)
-		sql.within(`e.flow_id, e.seq`, []any{flow, low}, []any{flow, high}, q.Desc)
+		sql.within(`e.flow_id, e.seq`, []any{flow, low}, []any{flow, high}, q.Desc, func() { sql.ofCovered(q.FlowID, q.Owners) })
 	} else {
 		sql.within(`e.seq`, []any{low}, []any{high}, q.Desc)
 	}
@@ -65,4 +72,29 @@ func eventsStatement(q *store.EventQuery) (sql *statement, examined int) {
 	sql.add(fromWindow, q.Limit+1, examined)
 	sql.add(`select ` + eventColumns + ` from events e where e.seq = p.seq limit 1` + endWindow)
 	return sql, examined
+}
+
+// selectTail walks the feed by its index and looks each flow up; the inner limit keeps the planner from any other way.
+const selectTail = `
+select f.owner_session_key, f.controller_id, f.mode, ` + eventColumns + `
+from (select e.* from events e where e.seq > $1 order by e.seq limit $2) e
+cross join lateral (select f.owner_session_key, f.controller_id, f.mode from flows f where f.id = e.flow_id limit 1) f
+order by e.seq`
+
+// Tail implements store.Reader.
+func (s *Store) Tail(ctx context.Context, after int64, limit int) (list []store.FeedEvent, err error) {
+	err = s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		rows, err := conn.Query(ctx, selectTail, after, limit)
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(rows, scanFeedEvent)
+		return err
+	})
+	return list, err
+}
+
+func scanFeedEvent(row pgx.CollectableRow) (e store.FeedEvent, err error) {
+	e.Event, err = scanEventAfter(row, &e.OwnerSessionKey, &e.ControllerID, (*string)(&e.Mode))
+	return e, err
 }

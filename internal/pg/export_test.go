@@ -2,8 +2,10 @@ package pg
 
 import (
 	"context"
+	"strings"
 	"time"
 
+	"taskflow/internal/flows"
 	"taskflow/internal/store"
 
 	"github.com/jackc/pgx/v5"
@@ -25,7 +27,12 @@ func ErrorOf(code string, err error) error { return faultOfCode(code).wrap(err) 
 
 // FlowsStatement is the statement of a page of flows, and how many it examines.
 func FlowsStatement(q store.FlowQuery) (sql string, args []any, examined int) {
-	s, examined := flowsStatement(&q)
+	return PlannedFlowsStatement(q, q.Plan())
+}
+
+// PlannedFlowsStatement is FlowsStatement by a plan.
+func PlannedFlowsStatement(q store.FlowQuery, plan store.Plan) (sql string, args []any, examined int) {
+	s, examined := flowsStatement(&q, plan)
 	return s.text.String(), s.args, examined
 }
 
@@ -47,15 +54,32 @@ func PairLocks(need store.Need) []int64 { return pairLocks(need) }
 // Settings are what every session has.
 func Settings() map[string]string { return sessionSettings() }
 
+// numbered puts numbers in the place of a statement's ?.
+func numbered(sql string) string {
+	var s statement
+	s.add(sql, make([]any, strings.Count(sql, "?"))...)
+	return s.text.String()
+}
+
+// StatsStatements are the statements of Stats for owners, with their arguments.
+func StatsStatements(owners flows.Owners) (list []string, args [][]any) {
+	for _, sql := range []string{countByStatus, oldestWaiting, nextDue} {
+		sql, with := ofMine(sql, owners)
+		list, args = append(list, sql), append(args, with)
+	}
+	return list, args
+}
+
 // Fixed are the statements of fixed text, by name.
 var Fixed = map[string]string{
-	"load flows": loadFlows, "load steps": loadSteps, "load answers": loadAnswers, "select step": selectStep,
+	"load flows": loadFlows, "load steps": loadSteps, "load answers": loadAnswers, "select step": numbered(selectStep),
 	"oldest waiting": oldestWaiting, "sweep": sweepAnswers, "erase events": eraseEvents, "erase steps": eraseSteps,
 	"erase labels": eraseLabels, "erase flows": eraseFlows, "load due": loadDue, "next due": nextDue,
 	"load waiting": loadFlowsAndWaiting, "load more": loadMore, "load buffered": loadBuffered,
-	"load external events": loadExternalEvents, "select receipt": selectReceipt, "delivering": delivering,
+	"load external events": loadExternalEvents, "select receipt": numbered(selectReceipt), "delivering": delivering,
+	"load covered": loadCovered, "load covered more": loadCoveredMore, "load covered steps": loadCoveredSteps,
 	"sweep external events": sweepExternalEvents, "lock ended": lockEnded, "count ended": countEnded,
-	"erase awaited": eraseAwaited,
+	"erase awaited": eraseAwaited, "select tail": selectTail,
 }
 
 // WriteStatements are the statements that write w, with their arguments.

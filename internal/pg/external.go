@@ -17,16 +17,17 @@ const (
 
 	upsertExternalEvents = `
 insert into external_events (id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows,
-    flow_count, traceparent)
-select id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows, flow_count,
+    flow_count, owners, traceparent)
+select id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows, flow_count, owners,
     nullif(traceparent, '')
 from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::json[], $6::text[], $7::timestamptz[],
-    $8::timestamptz[], $9::text[], $10::json[], $11::bigint[], $12::text[])
-    as u(id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows, flow_count, traceparent)
+    $8::timestamptz[], $9::text[], $10::json[], $11::bigint[], $12::text[], $13::text[])
+    as u(id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows, flow_count, owners,
+    traceparent)
 on conflict (id) do update set topic = excluded.topic, correlation_id = excluded.correlation_id,
     flow_id = excluded.flow_id, payload = excluded.payload, actor = excluded.actor, at = excluded.at,
     expires_at = excluded.expires_at, outcome = excluded.outcome, flows = excluded.flows,
-    flow_count = excluded.flow_count, traceparent = excluded.traceparent`
+    flow_count = excluded.flow_count, owners = excluded.owners, traceparent = excluded.traceparent`
 
 	// outcomeNow is flows.ExternalEvent.OutcomeAt by the database's clock.
 	outcomeNow = `case when x.outcome = 'buffered' and x.expires_at <= statement_timestamp() then 'expired'
@@ -34,9 +35,9 @@ on conflict (id) do update set topic = excluded.topic, correlation_id = excluded
 
 	// receiptColumns are externalColumns with the outcome as of now.
 	receiptColumns = `x.id, x.topic, x.correlation_id, x.flow_id, x.payload, x.actor, x.at, x.expires_at, ` + outcomeNow + `,
-		x.flows, x.flow_count, coalesce(x.traceparent, '')`
+		x.flows, x.flow_count, x.owners, coalesce(x.traceparent, '')`
 
-	selectReceipt = `select ` + receiptColumns + ` from external_events x where x.id = $1`
+	selectReceipt = `select ` + receiptColumns + ` from external_events x where x.id = ?`
 
 	delivering = `select id from external_events where outcome = 'delivering' order by at, id limit $1`
 
@@ -70,12 +71,16 @@ func queueExternalEvents(batch *pgx.Batch, events []*flows.ExternalEvent) {
 		column(events, func(e event) string { return string(e.Outcome) }),
 		column(events, func(e event) []byte { return encodeResumed(e.Flows) }),
 		column(events, func(e event) int64 { return e.FlowCount }),
+		column(events, func(e event) string { return string(e.Owners) }),
 		column(events, func(e event) string { return e.Traceparent }))
 }
 
 // ExternalEvent implements store.Reader.
-func (s *Store) ExternalEvent(ctx context.Context, id uuid.UUID) (*flows.ExternalEvent, error) {
-	return readOne(ctx, s, scanExternalEvent, selectReceipt, [16]byte(id))
+func (s *Store) ExternalEvent(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.ExternalEvent, error) {
+	var sql statement
+	sql.add(selectReceipt, [16]byte(id))
+	sql.covered(`x.owners`, owners)
+	return readOne(ctx, s, scanExternalEvent, &sql)
 }
 
 // Delivering implements store.Reader.
@@ -126,7 +131,7 @@ func externalEventsStatement(q *store.ExternalEventQuery) (sql *statement, exami
 	sql = new(statement)
 	byBoth := q.Topic != "" && q.CorrelationID != ""
 	byOne := q.Topic != "" || q.CorrelationID != ""
-	examined = window(q.Limit, q.Outcome != "" || byBoth || byOne && q.EitherOf != nil)
+	examined = window(q.Limit, q.Owners != flows.Everyone || q.Outcome != "" || byBoth || byOne && q.EitherOf != nil)
 	sql.add(openWindow)
 	switch either := q.EitherOf; {
 	case q.CorrelationID != "":
@@ -163,6 +168,8 @@ func walkReceipts(sql *statement, q *store.ExternalEventQuery, column string, va
 	if e := q.EitherOf; e != nil {
 		sql.add(` and (x.topic = ? or x.correlation_id = ?)`, e.Topic, e.CorrelationID)
 	}
+	// A sender's owners are covered where what stands for them is: they have no "*" but at the end.
+	sql.covered(`x.owners`, q.Owners)
 	if q.Outcome != "" {
 		sql.add(` and `+outcomeNow+` = ?`, string(q.Outcome))
 	}

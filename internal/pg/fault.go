@@ -76,6 +76,8 @@ func faultOfCode(code string) fault {
 		return lockWait
 	case "57014": // query_canceled: statement_timeout
 		return busy
+	case "42P01", "42703": // undefined_table, undefined_column: the schema is not there yet, or that of an older release
+		return busy
 	case "25006", // read_only_sql_transaction: this is no primary any more
 		"57P01", "57P02", "57P03", "57P05", // shutting down, crashed, starting up, session timed out
 		"25P03",          // idle_in_transaction_session_timeout

@@ -19,7 +19,7 @@ const (
 	// In the order of the array, which is sorted.
 	lockHashes = `select pg_advisory_xact_lock(lock) from unnest($1::bigint[]) as lock`
 
-	loadAnswers = `select key, fingerprint, response, created_at from answers where key = any($1::bytea[])`
+	loadAnswers = `select key, fingerprint, response, created_at, owners from answers where key = any($1::bytea[])`
 
 	// A row that had to be waited for comes as its last holder left it. One that appears meanwhile does not come: an
 	// insert of it then meets the unique key, and the change is run again.
@@ -55,19 +55,15 @@ func (t *tx) Load(need store.Need) (store.Snapshot, error) {
 		batch.Queue(lockHashes, pairLocks(need))
 		queueLoadPairs(&batch, need, &snapshot)
 	}
-	keep := each(scanFlow, func(f *flows.Flow) { snapshot.Flows[f.ID] = f })
-	switch {
-	case len(need.Match) > 0:
-		topics, correlations := pairColumns(need.Match)
-		batch.Queue(loadFlowsAndWaiting, distinct(need.Flows), topics, correlations, store.MatchLimit).Query(keep)
-	case len(need.Flows) > 0:
-		batch.Queue(loadFlows, distinct(need.Flows)).Query(keep)
-	}
+	queueLoadFlows(&batch, &need, snapshot.Flows)
 	if len(need.Steps) > 0 {
-		queueLoadSteps(&batch, need.Steps, snapshot.Steps)
+		queueLoadSteps(&batch, &need, snapshot.Steps)
 	}
 	if len(need.Events) > 0 {
 		queueLoadExternalEvents(&batch, need.Events, &snapshot)
+	}
+	if len(need.Callers) > 0 {
+		queueLoadOpen(&batch, need.Callers, &snapshot)
 	}
 	if err := t.start(&batch, &snapshot); err != nil {
 		return store.Snapshot{}, err
@@ -102,12 +98,29 @@ func (t *tx) start(batch *pgx.Batch, snapshot *store.Snapshot) error {
 	return nil
 }
 
-func queueLoadSteps(batch *pgx.Batch, keys []store.StepKey, found map[store.StepKey]*flows.Step) {
-	ids := column(keys, func(k store.StepKey) [16]byte { return k.FlowID })
-	runs := column(keys, func(k store.StepKey) string { return k.RunID })
-	batch.Queue(loadSteps, ids, runs).Query(each(scanStep, func(s *flows.Step) {
-		found[store.StepKey{FlowID: s.FlowID, RunID: s.RunID}] = s
-	}))
+// queueLoadFlows locks and reads flows, by the plainest statement that does it.
+func queueLoadFlows(batch *pgx.Batch, need *store.Need, found map[uuid.UUID]*flows.Flow) {
+	keep := each(scanFlow, func(f *flows.Flow) { found[f.ID] = f })
+	switch {
+	case narrowed(need):
+		batch.Queue(loadCovered, coveredArgs(need)...).Query(keep)
+	case len(need.Match) > 0:
+		topics, correlations := pairColumns(pairsOf(need.Match))
+		batch.Queue(loadFlowsAndWaiting, distinct(need.Flows), topics, correlations, store.MatchLimit).Query(keep)
+	case len(need.Flows) > 0:
+		batch.Queue(loadFlows, distinct(need.Flows)).Query(keep)
+	}
+}
+
+func queueLoadSteps(batch *pgx.Batch, need *store.Need, found map[store.StepKey]*flows.Step) {
+	keep := each(scanStep, func(s *flows.Step) { found[store.StepKey{FlowID: s.FlowID, RunID: s.RunID}] = s })
+	if len(need.Owned) > 0 {
+		batch.Queue(loadCoveredSteps, coveredSteps(need)...).Query(keep)
+		return
+	}
+	ids := column(need.Steps, func(k store.StepKey) [16]byte { return k.FlowID })
+	runs := column(need.Steps, func(k store.StepKey) string { return k.RunID })
+	batch.Queue(loadSteps, ids, runs).Query(keep)
 }
 
 func queueLoadAnswers(batch *pgx.Batch, keys []store.AnswerKey, found map[store.AnswerKey]*store.Answer) {
@@ -118,7 +131,7 @@ func queueLoadAnswers(batch *pgx.Batch, keys []store.AnswerKey, found map[store.
 func scanAnswer(row pgx.CollectableRow) (*store.Answer, error) {
 	var a store.Answer
 	var key, fingerprint []byte
-	err := row.Scan(&key, &fingerprint, &a.Response, &a.CreatedAt)
+	err := row.Scan(&key, &fingerprint, &a.Response, &a.CreatedAt, (*string)(&a.Owners))
 	copy(a.Key[:], key)
 	copy(a.Fingerprint[:], fingerprint)
 	a.CreatedAt = a.CreatedAt.UTC()

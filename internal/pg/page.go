@@ -73,9 +73,16 @@ func scanPlaced(row pgx.CollectableRow) (f found[placed], err error) {
 
 // Flows implements store.Reader.
 func (s *Store) Flows(ctx context.Context, q store.FlowQuery) (store.FlowPage, error) {
-	sql, window := flowsStatement(&q)
 	var page store.FlowPage
+	if !q.Narrow() {
+		return page, nil
+	}
 	err := s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		plan, err := choosePlan(ctx, conn, &q)
+		if err != nil {
+			return err
+		}
+		sql, window := flowsStatement(&q, plan)
 		rows, err := collect(ctx, conn, sql, scanPlaced)
 		if err != nil {
 			return err
@@ -95,15 +102,34 @@ func (s *Store) Flows(ctx context.Context, q store.FlowQuery) (store.FlowPage, e
 	return page, err
 }
 
-// flowsStatement is the statement of a page, and how many rows it examines.
-func flowsStatement(q *store.FlowQuery) (sql *statement, examined int) {
-	sql = new(statement)
+// choosePlan is the query's plan, unless the caller covers few flows: then those are read.
+func choosePlan(ctx context.Context, conn *pgx.Conn, q *store.FlowQuery) (store.Plan, error) {
 	plan := q.Plan()
+	if !q.ByOwners() {
+		return plan, nil
+	}
+	var sql statement
+	sql.add(`select count(*) from (select from flows f where true`)
+	sql.ofOwners(q.Owners)
+	sql.add(` limit ?) f`, store.Examined+1)
+	var covered int
+	err := conn.QueryRow(ctx, sql.text.String(), sql.args...).Scan(&covered)
+	if covered <= store.Examined {
+		plan = store.Plan{Driver: store.DriveOwners, Residual: true}
+	}
+	return plan, err
+}
+
+// flowsStatement is the statement of a page, and how many rows it examines.
+func flowsStatement(q *store.FlowQuery, plan store.Plan) (sql *statement, examined int) {
+	sql = new(statement)
 	examined = window(q.Limit, plan.Residual)
 	sql.add(openWindow)
 	switch plan.Driver {
 	case store.DriveFeed:
 		walkFeed(sql, q)
+	case store.DriveOwners:
+		sortOwners(sql, q)
 	case store.DriveLabel:
 		walkLabel(sql, q, plan.Residual)
 	default:
@@ -139,6 +165,18 @@ func walkFlows(sql *statement, q *store.FlowQuery, plan store.Plan) {
 	default:
 		sql.within(`f.created_at, f.id`, low.after(), high.after(), desc(q))
 	}
+}
+
+// sortOwners reads every flow that is covered, and then puts them in order: the fence keeps the planner from walking an
+// index that has the order, past everybody else's.
+func sortOwners(sql *statement, q *store.FlowQuery) {
+	sql.add(`select f.id, 0::bigint as seq, f.hit from (select f.id, f.created_at, coalesce(true`)
+	matchFlow(sql, q)
+	sql.add(`, false) as hit from flows f where true`)
+	sql.ofOwners(q.Owners)
+	sql.add(` offset 0) f`)
+	low, high := span(q)
+	sql.within(`f.created_at, f.id`, low.after(), high.after(), desc(q))
 }
 
 // walkLabel walks the flows with the first label of the query.
@@ -178,6 +216,7 @@ func walkFeed(sql *statement, q *store.FlowQuery) {
 // matchFlow adds every filter of the query on a flow f but the bounds on its creation; one that the driver serves does
 // no harm here.
 func matchFlow(sql *statement, q *store.FlowQuery) {
+	sql.covered(`f.owner_session_key`, q.Owners)
 	if q.OwnerSessionKey != "" {
 		sql.add(` and f.owner_session_key = ?`, q.OwnerSessionKey)
 	}

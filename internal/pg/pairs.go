@@ -26,17 +26,23 @@ const (
         where a.topic = p.topic and a.correlation_id = p.correlation_id
             and (select f.waiting_since from flows f where f.id = a.flow_id) = a.since`
 
-	// What has not expired is found first and put in order then: no index has both.
+	// What has not expired is found first and put in order then: no index has both. mine are the owners of the flows that
+	// the events may be for.
 	loadBuffered = `
+with mine as materialized (
+    select f.owner_session_key as owner from flows f where f.id = any($4::uuid[])
+    union select owner from unnest($5::text[]) as u(owner))
 select ` + externalColumns + `
 from unnest($1::text[], $2::text[]) as p(topic, correlation_id)
 cross join lateral (
     select alive.id from (
-        select e.id, e.at from external_events e
+        select e.id, row_number() over (partition by e.owners order by e.at, e.id) as n from external_events e
         where e.topic = p.topic and e.correlation_id = p.correlation_id and e.outcome = 'buffered'
             and e.expires_at > (select clock_timestamp()) and (e.flow_id is null or e.flow_id = any($4::uuid[]))
+            and (e.owners = '*' or exists (select from mine where mine.owner = e.owners
+                or right(e.owners, 1) = '*' and starts_with(mine.owner, left(e.owners, -1))))
         offset 0) alive
-    order by alive.at, alive.id limit $3) oldest
+    where alive.n <= $3) oldest
 join external_events x on x.id = oldest.id`
 
 	// Asked before the flows are read: some may have gone by then, and then it says too much, which costs a transaction
@@ -65,7 +71,7 @@ from unnest($1::text[], $2::text[], $3::timestamptz[], $4::uuid[]) as u(topic, c
 // pairLocks are the advisory locks of every pair, sorted, without duplicates. Two pairs that share one only wait for each
 // other.
 func pairLocks(need store.Need) []int64 {
-	locks := column(slices.Concat(need.Await, need.Match), pairLock)
+	locks := column(slices.Concat(need.Await, pairsOf(need.Match)), pairLock)
 	slices.Sort(locks)
 	return slices.Compact(locks)
 }
@@ -92,7 +98,7 @@ func queueLoadPairs(batch *pgx.Batch, need store.Need, snapshot *store.Snapshot)
 	snapshot.Buffered = make(map[flows.Pair][]*flows.ExternalEvent)
 	if len(need.Await) > 0 {
 		topics, correlations := pairColumns(need.Await)
-		batch.Queue(loadBuffered, topics, correlations, store.MatchLimit, distinct(need.Flows)).Query(func(rows pgx.Rows) error {
+		batch.Queue(loadBuffered, topics, correlations, store.MatchLimit, distinct(named(&need)), need.Creating).Query(func(rows pgx.Rows) error {
 			err := each(scanExternalEvent, func(e *flows.ExternalEvent) {
 				snapshot.Buffered[e.Pair] = append(snapshot.Buffered[e.Pair], e)
 			})(rows)
@@ -104,31 +110,39 @@ func queueLoadPairs(batch *pgx.Batch, need store.Need, snapshot *store.Snapshot)
 			return err
 		})
 	}
-	snapshot.More = make(map[flows.Pair]bool)
-	if len(need.Match) > 0 {
-		topics, correlations := pairColumns(need.Match)
+	snapshot.More = make(map[store.Match]bool)
+	switch {
+	case len(need.Match) == 0:
+	case narrowed(&need):
+		queueLoadCoveredMore(batch, need.Match, snapshot.More)
+	default:
+		topics, correlations := pairColumns(pairsOf(need.Match))
 		batch.Queue(loadMore, topics, correlations, store.MatchLimit).Query(each(pgx.RowToStructByPos[flows.Pair],
-			func(p flows.Pair) { snapshot.More[p] = true }))
+			func(p flows.Pair) { snapshot.More[store.Match{Pair: p, Owners: flows.Everyone}] = true }))
 	}
 }
 
 // matchWaiting fills in Waiting: of the flows that were locked, those that wait for the pairs now.
-func matchWaiting(pairs []flows.Pair, snapshot *store.Snapshot) {
-	if len(pairs) == 0 {
+func matchWaiting(matches []store.Match, snapshot *store.Snapshot) {
+	if len(matches) == 0 {
 		return
 	}
-	asked := make(map[flows.Pair]bool, len(pairs))
-	for _, p := range pairs {
-		asked[p] = true
+	asked := make(map[flows.Pair][]store.Match, len(matches))
+	for _, m := range matches {
+		if !slices.Contains(asked[m.Pair], m) {
+			asked[m.Pair] = append(asked[m.Pair], m)
+		}
 	}
-	snapshot.Waiting = make(map[flows.Pair][]uuid.UUID)
+	snapshot.Waiting = make(map[store.Match][]uuid.UUID)
 	for id, f := range snapshot.Flows {
 		if f.Wait == nil {
 			continue
 		}
 		for _, p := range f.Wait.Pairs() {
-			if asked[p] {
-				snapshot.Waiting[p] = append(snapshot.Waiting[p], id)
+			for _, m := range asked[p] {
+				if m.Owners.Covers(f.OwnerSessionKey) {
+					snapshot.Waiting[m] = append(snapshot.Waiting[m], id)
+				}
 			}
 		}
 	}

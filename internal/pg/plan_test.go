@@ -131,6 +131,8 @@ func literals(args []any) string {
 			list[i] = quote("{" + strings.Join(ids, ",") + "}")
 		case []string:
 			list[i] = quote("{" + strings.Join(v, ",") + "}")
+		case []bool:
+			list[i] = quote("{" + strings.Trim(strings.ReplaceAll(fmt.Sprint(v), " ", ","), "[]") + "}")
 		case [][]byte:
 			list[i] = quote(fmt.Sprintf(`{"\\x%x"}`, v[0]))
 		default:
@@ -180,20 +182,20 @@ func TestPlansOfFlows(t *testing.T) {
 		q     store.FlowQuery
 		index string
 	}{
-		"all":                 {store.FlowQuery{}, "flows_by_creation"},
-		"big owner":           {store.FlowQuery{OwnerSessionKey: "big"}, "flows_by_owner"},
-		"big controller":      {store.FlowQuery{ControllerID: "big"}, "flows_by_controller"},
-		"big status":          {store.FlowQuery{Statuses: []flows.Status{flows.Failed}}, "flows_by_status"},
-		"big owner and mode":  {store.FlowQuery{OwnerSessionKey: "big", Mode: flows.Managed}, "flows_by_owner"},
-		"owner":               {store.FlowQuery{OwnerSessionKey: "owner 7"}, "flows_by_owner"},
-		"label":               {store.FlowQuery{Labels: blue}, "flow_labels_pkey"},
-		"controller":          {store.FlowQuery{ControllerID: "controller 7"}, "flows_by_controller"},
-		"status":              {store.FlowQuery{Statuses: []flows.Status{flows.Running}}, "flows_by_status"},
-		"goal":                {store.FlowQuery{GoalContains: "nowhere"}, "flows_by_creation"},
-		"owner and goal":      {store.FlowQuery{OwnerSessionKey: "owner 7", GoalContains: "7"}, "flows_by_owner"},
-		"label and mode":      {store.FlowQuery{Labels: blue, Mode: flows.Mirrored}, "flow_labels_pkey"},
-		"controller and wait": {store.FlowQuery{ControllerID: "controller 7", WaitKind: flows.WaitManual}, "flows_by_controller"},
-		"created":             {store.FlowQuery{CreatedAfter: &last, CreatedBefore: &bound}, "flows_by_creation"},
+		"all":                 {store.FlowQuery{Owners: flows.Everyone}, "flows_by_creation"},
+		"big owner":           {store.FlowQuery{Owners: flows.Everyone, OwnerSessionKey: "big"}, "flows_by_owner"},
+		"big controller":      {store.FlowQuery{Owners: flows.Everyone, ControllerID: "big"}, "flows_by_controller"},
+		"big status":          {store.FlowQuery{Owners: flows.Everyone, Statuses: []flows.Status{flows.Failed}}, "flows_by_status"},
+		"big owner and mode":  {store.FlowQuery{Owners: flows.Everyone, OwnerSessionKey: "big", Mode: flows.Managed}, "flows_by_owner"},
+		"owner":               {store.FlowQuery{Owners: flows.Everyone, OwnerSessionKey: "owner 7"}, "flows_by_owner"},
+		"label":               {store.FlowQuery{Owners: flows.Everyone, Labels: blue}, "flow_labels_pkey"},
+		"controller":          {store.FlowQuery{Owners: flows.Everyone, ControllerID: "controller 7"}, "flows_by_controller"},
+		"status":              {store.FlowQuery{Owners: flows.Everyone, Statuses: []flows.Status{flows.Running}}, "flows_by_status"},
+		"goal":                {store.FlowQuery{Owners: flows.Everyone, GoalContains: "nowhere"}, "flows_by_creation"},
+		"owner and goal":      {store.FlowQuery{Owners: flows.Everyone, OwnerSessionKey: "owner 7", GoalContains: "7"}, "flows_by_owner"},
+		"label and mode":      {store.FlowQuery{Owners: flows.Everyone, Labels: blue, Mode: flows.Mirrored}, "flow_labels_pkey"},
+		"controller and wait": {store.FlowQuery{Owners: flows.Everyone, ControllerID: "controller 7", WaitKind: flows.WaitManual}, "flows_by_controller"},
+		"created":             {store.FlowQuery{Owners: flows.Everyone, CreatedAfter: &last, CreatedBefore: &bound}, "flows_by_creation"},
 	}
 	for name, c := range cases {
 		for _, order := range []store.FlowOrder{store.CreatedAsc, store.CreatedDesc} {
@@ -208,7 +210,7 @@ func TestPlansOfFlows(t *testing.T) {
 	for _, order := range []store.FlowOrder{store.UpdatedAsc, store.UpdatedDesc} {
 		for _, from := range []*store.FlowPosition{nil, {Seq: 30000}} {
 			t.Run(fmt.Sprint("feed", order, from != nil), func(t *testing.T) {
-				q := store.FlowQuery{OwnerSessionKey: "owner 7", Limit: 50, Order: order, From: from}
+				q := store.FlowQuery{Owners: flows.Everyone, OwnerSessionKey: "owner 7", Limit: 50, Order: order, From: from}
 				checkFlowPlans(t, conn, q, "events_pkey")
 			})
 		}
@@ -234,12 +236,12 @@ func TestPlansOfEvents(t *testing.T) {
 		q     store.EventQuery
 		index string
 	}{
-		"all":           {store.EventQuery{}, "events_pkey"},
-		"flow":          {store.EventQuery{FlowID: uuid.MustParse(flow), FromFlow: true}, "events_by_flow"},
-		"big flow":      {store.EventQuery{FlowID: uuid.MustParse("ffffffff-0000-7000-8000-000000000000")}, "events_by_flow"},
-		"kind":          {store.EventQuery{Kinds: []flows.EventKind{flows.EventFailed}}, "events_pkey"},
-		"owner":         {store.EventQuery{OwnerSessionKey: "owner 7"}, "events_pkey"},
-		"flow and kind": {store.EventQuery{FlowID: uuid.MustParse(flow), Kinds: flows.EventKinds[:1]}, "events_by_flow"},
+		"all":           {store.EventQuery{Owners: flows.Everyone}, "events_pkey"},
+		"flow":          {store.EventQuery{Owners: flows.Everyone, FlowID: uuid.MustParse(flow), FromFlow: true}, "events_by_flow"},
+		"big flow":      {store.EventQuery{Owners: flows.Everyone, FlowID: uuid.MustParse("ffffffff-0000-7000-8000-000000000000")}, "events_by_flow"},
+		"kind":          {store.EventQuery{Owners: flows.Everyone, Kinds: []flows.EventKind{flows.EventFailed}}, "events_pkey"},
+		"owner":         {store.EventQuery{Owners: flows.Everyone, OwnerSessionKey: "owner 7"}, "events_pkey"},
+		"flow and kind": {store.EventQuery{Owners: flows.Everyone, FlowID: uuid.MustParse(flow), Kinds: flows.EventKinds[:1]}, "events_by_flow"},
 	} {
 		for _, desc := range []bool{false, true} {
 			for _, from := range []*int64{nil, &after} {
@@ -269,16 +271,21 @@ func TestPlansByKey(t *testing.T) {
 		index   string
 		touched float64
 	}{
-		"load flows":     {[]any{ids}, "flows_pkey", 10},
-		"load steps":     {[]any{ids, runs}, "steps_pkey", 10},
-		"load answers":   {[]any{[][]byte{{1, 2}}}, "answers_pkey", 1},
-		"select step":    {[]any{ids[0], "run"}, "steps_pkey", 1},
-		"oldest waiting": {nil, "flows_by_waiting", 1},
-		"sweep":          {[]any{time.Now().Add(time.Hour), 100}, "answers_by_creation", 300},
-		"erase events":   {[]any{ids}, "events_by_flow", 20},
-		"erase steps":    {[]any{ids}, "", 10},
-		"erase labels":   {[]any{ids}, "flow_labels_by_flow", 10},
-		"erase flows":    {[]any{ids}, "flows_pkey", 10},
+		"load flows": {[]any{ids}, "flows_pkey", 10},
+		"load steps": {[]any{ids, runs}, "steps_pkey", 10},
+		// Each flow is looked up once by its owner and once to be read.
+		"load covered": {[]any{ids[:0], ids, slices.Repeat([]string{"owner"}, len(ids)), make([]bool, len(ids)),
+			[]string{}, []string{}, []string{}, []bool{}, 500}, "flows_pkey", 20},
+		"load covered steps": {[]any{ids, runs, slices.Repeat([]string{"owner"}, len(ids)), make([]bool, len(ids))}, "steps_pkey", 20},
+		"load answers":       {[]any{[][]byte{{1, 2}}}, "answers_pkey", 1},
+		"select tail":        {[]any{int64(30000), 20}, "events_pkey", 40},
+		"select step":        {[]any{ids[0], "run"}, "steps_pkey", 1},
+		"oldest waiting":     {nil, "flows_by_waiting", 1},
+		"sweep":              {[]any{time.Now().Add(time.Hour), 100}, "answers_by_creation", 300},
+		"erase events":       {[]any{ids}, "events_by_flow", 20},
+		"erase steps":        {[]any{ids}, "", 10},
+		"erase labels":       {[]any{ids}, "flow_labels_by_flow", 10},
+		"erase flows":        {[]any{ids}, "flows_pkey", 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, plan := range explain(t, conn, pg.Fixed[name], c.args) {
@@ -288,12 +295,50 @@ func TestPlansByKey(t *testing.T) {
 	}
 }
 
+// What a caller covers by a prefix is found by the index on the owner, and by a walk of the order where that is too much;
+// neither reads the table through, nor sorts it.
+func TestPlansOfOwners(t *testing.T) {
+	t.Parallel()
+	conn := planned(t)
+	few := store.Plan{Driver: store.DriveOwners, Residual: true}
+	for name, c := range map[string]struct {
+		owners flows.Owners
+		plan   *store.Plan
+		index  string
+	}{
+		"few":      {"owner 7*", &few, "flows_by_owner"},
+		"too many": {"owner*", nil, "flows_by_creation"},
+		"one":      {"owner 7", nil, "flows_by_owner"},
+	} {
+		for _, order := range []store.FlowOrder{store.CreatedAsc, store.CreatedDesc} {
+			t.Run(fmt.Sprint(name, order), func(t *testing.T) {
+				q := store.FlowQuery{Owners: c.owners, Limit: 50, Order: order}
+				q.Narrow()
+				plan := q.Plan()
+				if c.plan != nil {
+					plan = *c.plan
+				}
+				sql, args, examined := pg.PlannedFlowsStatement(q, plan)
+				for _, plan := range explain(t, conn, sql, args) {
+					checkPlan(t, plan, c.index, float64(2*examined+q.Limit+2), store.Examined)
+				}
+			})
+		}
+	}
+	statements, args := pg.StatsStatements("owner 7*")
+	for i, sql := range statements {
+		for _, plan := range explain(t, conn, sql, args[i]) {
+			checkPlan(t, plan, "flows_by_owner", 2*store.Examined, store.Examined)
+		}
+	}
+}
+
 // The writes of a batch find their rows by key too.
 func TestPlansOfWrites(t *testing.T) {
 	t.Parallel()
 	conn := planned(t)
 	s := open(t, conn.Config().ConnString())
-	page, err := s.Flows(t.Context(), store.FlowQuery{Limit: 20})
+	page, err := s.Flows(t.Context(), store.FlowQuery{Owners: flows.Everyone, Limit: 20})
 	must(t, err)
 	var w store.Writes
 	for _, f := range page.Items {

@@ -1,6 +1,7 @@
 package pg_test
 
 import (
+	"cmp"
 	"fmt"
 	"testing"
 	"time"
@@ -81,8 +82,8 @@ func TestPlansOfWaits(t *testing.T) {
 		"waiting and more": {"load waiting", []any{few, hot, hot, 2}, "awaited_pkey", 2*12 + 4, 0},
 		"waiting for none": {"load waiting", []any{few, hot, []string{"cold"}, 500}, "awaited_pkey", 2, 0},
 		"more":             {"load more", []any{hot, hot, 500}, "awaited_pkey", 2 * 511, 0},
-		"buffered":         {"load buffered", []any{hot, hot, 500, few}, "external_events_buffered", 1500, 1000},
-		"nothing buffered": {"load buffered", []any{hot, []string{"cold"}, 500, few}, "external_events_buffered", 0, 0},
+		"buffered":         {"load buffered", []any{hot, hot, 500, few, []string{"agent:a"}}, "external_events_kept", 1500, 1000},
+		"nothing buffered": {"load buffered", []any{hot, []string{"cold"}, 500, few, []string{}}, "external_events_kept", 0, 0},
 		"events by id":     {"load external events", []any{[][16]byte{receipt, uuid.New()}}, "external_events_pkey", 1, 0},
 		"receipt":          {"select receipt", []any{[16]byte(receipt)}, "external_events_pkey", 1, 0},
 		"delivering":       {"delivering", []any{5}, "external_events_delivering", 5, 0},
@@ -121,6 +122,8 @@ func TestPlansOfExternalEvents(t *testing.T) {
 		"outcome":                {eventQuery{Outcome: flows.EventDelivering}, "external_events_by_time"},
 		"no such outcome":        {eventQuery{Outcome: flows.EventUnmatched}, "external_events_by_time"},
 		"topic and outcome":      {eventQuery{Topic: "hot", Outcome: flows.EventExpired}, "external_events_by_topic"},
+		"owners":                 {eventQuery{Owners: "agent:*"}, "external_events_by_time"},
+		"owner and topic":        {eventQuery{Owners: "agent:a", Topic: "big"}, "external_events_by_topic"},
 		"either":                 {eventQuery{EitherOf: rare}, "external_events_by_topic"},
 		"either, by correlation": {eventQuery{EitherOf: rare}, "external_events_by_correlation"},
 		"either of big":          {eventQuery{EitherOf: big}, "external_events_by_topic"},
@@ -129,7 +132,7 @@ func TestPlansOfExternalEvents(t *testing.T) {
 	} {
 		for _, from := range []*store.EventPosition{nil, {At: time.Now().Add(-60 * 24 * time.Hour), ID: uuid.New()}} {
 			t.Run(fmt.Sprint(name, from != nil), func(t *testing.T) {
-				c.q.Limit, c.q.From = 50, from
+				c.q.Limit, c.q.From, c.q.Owners = 50, from, cmp.Or(c.q.Owners, flows.Everyone)
 				sql, args, examined := pg.ExternalEventsStatement(c.q)
 				window, sorted := float64(examined), float64(c.q.Limit+2)
 				if c.q.EitherOf != nil && c.q.Topic == "" { // two windows, put in order together

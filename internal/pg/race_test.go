@@ -140,7 +140,7 @@ func TestFeedInCommitOrder(t *testing.T) {
 		close(done)
 	}()
 	seen := follow(t, list[0], done)
-	all, err := list[0].Events(t.Context(), store.EventQuery{Limit: 10_000})
+	all, err := list[0].Events(t.Context(), store.EventQuery{Owners: flows.Everyone, Limit: 10_000})
 	must(t, err)
 	want := writers * (changes + changes/2)
 	if len(all.Items) != want || len(seen) != want {
@@ -163,7 +163,7 @@ func follow(t *testing.T, s store.Reader, done <-chan struct{}) (seen []uuid.UUI
 			last = true
 		default:
 		}
-		page, err := s.Events(t.Context(), store.EventQuery{After: &after, Limit: 7})
+		page, err := s.Events(t.Context(), store.EventQuery{Owners: flows.Everyone, After: &after, Limit: 7})
 		must(t, err)
 		for _, e := range page.Items {
 			seen, after = append(seen, e.FlowID), e.Seq

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	selectFlow = `select ` + flowColumns + ` from flows f where f.id = $1`
-	flowExists = `select exists(select from flows where id = $1)`
-	selectStep = `select ` + stepColumns + ` from steps s where s.flow_id = $1 and s.run_id = $2`
+	selectFlow = `select ` + flowColumns + ` from flows f where f.id = ?`
+	flowExists = `select from flows f where f.id = ?`
+	selectStep = `select ` + stepColumns + ` from steps s where s.flow_id = ? and s.run_id = ?`
 )
 
 // read runs fn on a reader's connection.
@@ -24,19 +24,25 @@ func (s *Store) read(ctx context.Context, fn func(context.Context, *pgx.Conn) er
 }
 
 // Flow implements store.Reader.
-func (s *Store) Flow(ctx context.Context, id uuid.UUID) (*flows.Flow, error) {
-	return readOne(ctx, s, scanFlow, selectFlow, [16]byte(id))
+func (s *Store) Flow(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.Flow, error) {
+	var sql statement
+	sql.add(selectFlow, [16]byte(id))
+	sql.covered(`f.owner_session_key`, owners)
+	return readOne(ctx, s, scanFlow, &sql)
 }
 
 // Step implements store.Reader.
-func (s *Store) Step(ctx context.Context, key store.StepKey) (*flows.Step, error) {
-	return readOne(ctx, s, scanStep, selectStep, [16]byte(key.FlowID), key.RunID)
+func (s *Store) Step(ctx context.Context, key store.StepKey, owners flows.Owners) (*flows.Step, error) {
+	var sql statement
+	sql.add(selectStep, [16]byte(key.FlowID), key.RunID)
+	sql.ofCovered(key.FlowID, owners)
+	return readOne(ctx, s, scanStep, &sql)
 }
 
 // readOne reads the one row of a statement, or flows.ErrNotFound.
-func readOne[T any](ctx context.Context, s *Store, scan pgx.RowToFunc[T], sql string, args ...any) (found T, err error) {
+func readOne[T any](ctx context.Context, s *Store, scan pgx.RowToFunc[T], sql *statement) (found T, err error) {
 	err = s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		rows, err := conn.Query(ctx, sql, args...)
+		rows, err := conn.Query(ctx, sql.text.String(), sql.args...)
 		if err != nil {
 			return err
 		}
@@ -53,23 +59,31 @@ func notFound(err error) error {
 	return err
 }
 
-// mustExist is nil where the flow exists, else flows.ErrNotFound. Asked after an empty list, it tells a flow that has
-// none from no flow.
-func mustExist(ctx context.Context, conn *pgx.Conn, id uuid.UUID) error {
-	var exists bool
-	if err := conn.QueryRow(ctx, flowExists, [16]byte(id)).Scan(&exists); err != nil {
-		return err
+// mustExist is nil where the flow exists and is covered, else flows.ErrNotFound. Asked after an empty list, it tells a
+// flow that has none from no flow.
+func mustExist(ctx context.Context, conn *pgx.Conn, id uuid.UUID, owners flows.Owners) error {
+	var sql statement
+	sql.add(flowExists, [16]byte(id))
+	sql.covered(`f.owner_session_key`, owners)
+	return notFound(conn.QueryRow(ctx, sql.text.String(), sql.args...).Scan())
+}
+
+// ofCovered adds that a flow is covered; of one that is not, or is not there, nothing is found. It is asked once, not for
+// each row.
+func (s *statement) ofCovered(id uuid.UUID, owners flows.Owners) {
+	if owners == flows.Everyone {
+		return
 	}
-	if !exists {
-		return flows.ErrNotFound
-	}
-	return nil
+	s.add(` and exists (`+flowExists, [16]byte(id))
+	s.covered(`f.owner_session_key`, owners)
+	s.add(`)`)
 }
 
 // Steps implements store.Reader.
 func (s *Store) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, error) {
 	var sql statement
 	sql.add(`select `+stepColumns+` from steps s where s.flow_id = ?`, [16]byte(q.FlowID))
+	sql.ofCovered(q.FlowID, q.Owners)
 	if q.From != nil {
 		sql.add(` and (s.created_at, s.id) > (?, ?)`, q.From.CreatedAt, [16]byte(q.From.ID))
 	}
@@ -82,7 +96,7 @@ func (s *Store) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, e
 			return err
 		}
 		if len(steps) == 0 {
-			return mustExist(ctx, conn, q.FlowID)
+			return mustExist(ctx, conn, q.FlowID, q.Owners)
 		}
 		if len(steps) > q.Limit {
 			steps = steps[:q.Limit]
@@ -114,22 +128,40 @@ select controller_id, count(*) as flows from flows group by controller_id order 
 select id, waiting_since from flows where waiting_since is not null order by waiting_since, id limit 1`
 )
 
+// ofMine is a statement over flows, for those that are covered: they are read first, by the index on the owner, so that
+// the statement walks no other index past everybody else's. Its name hides the table's.
+func ofMine(sql string, owners flows.Owners, args ...any) (string, []any) {
+	mine := statement{args: args}
+	mine.add(`with flows as materialized (
+    select f.id, f.status, f.controller_id, f.waiting_since, f.due_at, f.due_since from flows f where true`)
+	mine.ofOwners(owners)
+	mine.add(`)` + sql)
+	return mine.text.String(), mine.args
+}
+
 // Stats implements store.Reader: one snapshot, counted off the indexes.
-func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
+func (s *Store) Stats(ctx context.Context, owners flows.Owners) (store.Stats, error) {
 	var stats store.Stats
+	all := owners == flows.Everyone
 	err := s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		stats = store.Stats{ByStatus: make(map[flows.Status]int64)}
 		for _, status := range flows.Statuses {
 			stats.ByStatus[status] = 0
 		}
 		var batch pgx.Batch
-		batch.Queue(countByStatus).Query(each(pgx.RowToStructByPos[statusCount], func(c statusCount) {
+		queueStats := func(sql string, args ...any) *pgx.QueuedQuery {
+			if !all {
+				sql, args = ofMine(sql, owners, args...)
+			}
+			return batch.Queue(sql, args...)
+		}
+		queueStats(countByStatus).Query(each(pgx.RowToStructByPos[statusCount], func(c statusCount) {
 			stats.ByStatus[flows.Status(c.Status)] = c.Flows
 		}))
-		batch.Queue(countByController, store.MaxControllers).Query(each(pgx.RowToStructByPos[store.ControllerCount],
+		queueStats(countByController, store.MaxControllers).Query(each(pgx.RowToStructByPos[store.ControllerCount],
 			func(c store.ControllerCount) { stats.ByController = append(stats.ByController, c) }))
-		batch.Queue(oldestWaiting).Query(each(scanWaiting, func(w *store.WaitingFlow) { stats.OldestWaiting = w }))
-		batch.Queue(nextDue).Query(each(pgx.RowToStructByPos[dueTime], func(d dueTime) { stats.NextTimer = inUTC(&d.At) }))
+		queueStats(oldestWaiting).Query(each(scanWaiting, func(w *store.WaitingFlow) { stats.OldestWaiting = w }))
+		queueStats(nextDue).Query(each(pgx.RowToStructByPos[dueTime], func(d dueTime) { stats.NextTimer = inUTC(&d.At) }))
 		snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 		return pgx.BeginTxFunc(ctx, conn, snapshot, func(tx pgx.Tx) error { return tx.SendBatch(ctx, &batch).Close() })
 	})

@@ -14,12 +14,12 @@ import (
 const (
 	flowColumns = `f.id, f.mode, f.controller_id, f.goal, f.owner_session_key, f.requester_origin, f.current_step,
 		f.state, f.wait, f.resumed_by, f.status, f.cancel_requested, f.revision, f.labels, f.steps_total, f.steps_active,
-		f.created_at, f.updated_at, f.ended_at`
+		f.created_at, f.updated_at, f.ended_at, f.created_by`
 
 	// flowSummary is flowColumns with null for the state.
 	flowSummary = `f.id, f.mode, f.controller_id, f.goal, f.owner_session_key, f.requester_origin, f.current_step,
 		null::json, f.wait, f.resumed_by, f.status, f.cancel_requested, f.revision, f.labels, f.steps_total,
-		f.steps_active, f.created_at, f.updated_at, f.ended_at`
+		f.steps_active, f.created_at, f.updated_at, f.ended_at, f.created_by`
 
 	stepColumns = `s.id, s.flow_id, s.run_id, s.runtime, s.task, s.status, s.child_session_key, s.result,
 		s.observed_at, s.created_at, s.updated_at`
@@ -28,7 +28,7 @@ const (
 
 	// externalColumns has the outcome as it was written.
 	externalColumns = `x.id, x.topic, x.correlation_id, x.flow_id, x.payload, x.actor, x.at, x.expires_at, x.outcome,
-		x.flows, x.flow_count, coalesce(x.traceparent, '')`
+		x.flows, x.flow_count, x.owners, coalesce(x.traceparent, '')`
 )
 
 // scanFlow reads the columns flowColumns.
@@ -43,7 +43,7 @@ func scanFlowAfter(row pgx.CollectableRow, before ...any) (*flows.Flow, error) {
 	err := row.Scan(append(before, (*[16]byte)(&f.ID), (*string)(&f.Mode), &f.ControllerID, &f.Goal, &f.OwnerSessionKey,
 		&f.RequesterOrigin, &f.CurrentStep, (*[]byte)(&f.State), &wait, &resumedBy, (*string)(&f.Status),
 		&f.CancelRequested, &f.Revision, &labels, &f.StepsTotal, &f.StepsActive, &f.CreatedAt, &f.UpdatedAt,
-		&f.EndedAt)...)
+		&f.EndedAt, &f.CreatedBy)...)
 	if err != nil {
 		return nil, fmt.Errorf("reading a flow: %w", err)
 	}
@@ -124,7 +124,7 @@ func scanExternalEventAfter(row pgx.CollectableRow, before ...any) (*flows.Exter
 	var text []byte
 	err := row.Scan(append(before, (*[16]byte)(&e.ID), &e.Pair.Topic, &e.Pair.CorrelationID, &flowID,
 		(*[]byte)(&e.Payload), &e.Actor, &e.At, &e.ExpiresAt, (*string)(&e.Outcome), &text, &e.FlowCount,
-		&e.Traceparent)...)
+		(*string)(&e.Owners), &e.Traceparent)...)
 	if err != nil {
 		return nil, fmt.Errorf("reading an external event: %w", err)
 	}

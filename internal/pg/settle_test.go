@@ -150,7 +150,7 @@ func TestReadOnlyDatabase(t *testing.T) {
 	if err := create(t.Context(), s, newFlow()); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("Update: %v", err)
 	}
-	if _, err := s.Stats(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := s.Stats(t.Context(), flows.Everyone); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("Stats: %v", err)
 	}
 }

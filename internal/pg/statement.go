@@ -29,15 +29,19 @@ func (s *statement) add(text string, args ...any) {
 	s.text.WriteString(text)
 }
 
-// within adds the range of an index between two places, both excluded, and its order. columns are all of the index's.
+// within adds the range of an index between two places, both excluded, and its order. columns are all of the index's; more
+// adds conditions.
 //
 // The range is one comparison of whole rows, and the order names every column, the leading one too, though all rows of
 // the range agree in it: so no other index has the order. Were it an equation, the planner could take the index on the
 // creation time alone for an owner with many flows, and read past everybody else's to find that his are all old.
-func (s *statement) within(columns string, low, high []any, desc bool) {
+func (s *statement) within(columns string, low, high []any, desc bool, more ...func()) {
 	marks := strings.Repeat(", ?", len(low))[2:]
 	s.add(` where (`+columns+`) > (`+marks+`)`, low...)
 	s.add(` and (`+columns+`) < (`+marks+`)`, high...)
+	for _, add := range more {
+		add()
+	}
 	if desc {
 		columns = strings.ReplaceAll(columns, `,`, ` desc,`) + ` desc`
 	}

@@ -131,7 +131,7 @@ func raise(ctx context.Context, s store.Updater, id uuid.UUID, actor string, bet
 // trail reads the actors of a flow's events, oldest first.
 func trail(t testing.TB, s store.Reader, id uuid.UUID) []string {
 	t.Helper()
-	page, err := s.Events(t.Context(), store.EventQuery{FlowID: id, FromFlow: true, Limit: 100_000})
+	page, err := s.Events(t.Context(), store.EventQuery{Owners: flows.Everyone, FlowID: id, FromFlow: true, Limit: 100_000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestOpenWithoutDatabase(t *testing.T) {
 	if err := create(t.Context(), s, newFlow()); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("Update: %v", err)
 	}
-	if _, err := s.Flow(t.Context(), uuid.New()); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := s.Flow(t.Context(), uuid.New(), flows.Everyone); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("Flow: %v", err)
 	}
 	if _, err := s.SchemaVersion(t.Context()); !errors.Is(err, store.ErrUnavailable) {
@@ -227,7 +227,7 @@ func TestCloseWaits(t *testing.T) {
 	if err := raise(t.Context(), s, f.ID, "too late", nil); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("Update after Close: %v", err)
 	}
-	if _, err := s.Flow(t.Context(), f.ID); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := s.Flow(t.Context(), f.ID, flows.Everyone); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("Flow after Close: %v", err)
 	}
 }
@@ -334,7 +334,7 @@ func TestRefusedStatement(t *testing.T) {
 	if err == nil || errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrOutcomeUnknown) || runs != 1 {
 		t.Errorf("%d runs, %v", runs, err)
 	}
-	if _, err := s.Flow(t.Context(), f.ID); !errors.Is(err, flows.ErrNotFound) {
+	if _, err := s.Flow(t.Context(), f.ID, flows.Everyone); !errors.Is(err, flows.ErrNotFound) {
 		t.Errorf("afterwards: %v", err)
 	}
 }
@@ -346,7 +346,8 @@ func TestErrorsByCode(t *testing.T) {
 		"53100": store.ErrUnavailable, "53300": store.ErrUnavailable, "57P01": store.ErrUnavailable,
 		"57P03": store.ErrUnavailable, "25006": store.ErrUnavailable, "08006": store.ErrUnavailable,
 		"40P01": store.ErrUnavailable, "40001": store.ErrUnavailable, "57014": store.ErrUnavailable,
-		"55P03": store.ErrUnavailable, "23505": cause, "22P02": cause, "42P01": cause, "": cause,
+		"55P03": store.ErrUnavailable, "42P01": store.ErrUnavailable, "42703": store.ErrUnavailable,
+		"23505": cause, "22P02": cause, "42601": cause, "": cause,
 	} {
 		err := pg.ErrorOf(code, cause)
 		if !errors.Is(err, want) || !errors.Is(err, cause) || errors.Is(err, store.ErrUnavailable) != (want != cause) {
@@ -369,7 +370,7 @@ func TestRoundTrips(t *testing.T) {
 		event := newExternalEvent(pair)
 		must(t, s.Update(t.Context(), func(tx store.Tx) error {
 			_, err := tx.Load(store.Need{Flows: []uuid.UUID{f.ID}, Answers: []store.AnswerKey{answer.Key},
-				Steps: []store.StepKey{{FlowID: f.ID, RunID: "r"}}, Await: []flows.Pair{pair}, Match: []flows.Pair{pair},
+				Steps: []store.StepKey{{FlowID: f.ID, RunID: "r"}}, Await: []flows.Pair{pair}, Match: []store.Match{{Pair: pair, Owners: flows.Everyone}},
 				Events: []uuid.UUID{event.ID}})
 			if err != nil {
 				return err

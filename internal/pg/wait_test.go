@@ -35,7 +35,7 @@ func timed(ahead time.Duration) *flows.Flow {
 
 func newExternalEvent(pair flows.Pair) *flows.ExternalEvent {
 	now := time.Now().UTC().Truncate(time.Microsecond)
-	return &flows.ExternalEvent{ID: uuid.Must(uuid.NewV7()), Pair: pair, Payload: json.RawMessage(`{"n":1.10}`),
+	return &flows.ExternalEvent{Owners: flows.Everyone, ID: uuid.Must(uuid.NewV7()), Pair: pair, Payload: json.RawMessage(`{"n":1.10}`),
 		Actor: "sender", At: now, ExpiresAt: now.Add(time.Hour), Outcome: flows.EventBuffered}
 }
 
@@ -48,7 +48,7 @@ func save(t testing.TB, s store.Updater, w store.Writes) {
 type changes struct{ store.Writes }
 
 func (w *changes) decide(s flows.Subject, action flows.Action, now time.Time) (*flows.Flow, error) {
-	change, err := flows.Decide(s, flows.Command{FlowID: s.Flow.ID, Actor: "test", Action: action}, now)
+	change, err := flows.Decide(s, flows.Command{Owners: flows.Everyone, FlowID: s.Flow.ID, Actor: "test", Action: action}, now)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +84,7 @@ func beginWaits(ctx context.Context, s store.Updater, ids []uuid.UUID, pairs []f
 func publish(ctx context.Context, s store.Updater, events ...*flows.ExternalEvent) error {
 	var need store.Need
 	for _, e := range events {
-		need.Match = append(need.Match, e.Pair)
+		need.Match = append(need.Match, store.Match{Pair: e.Pair, Owners: flows.Everyone})
 	}
 	return s.Update(ctx, func(tx store.Tx) error {
 		snapshot, err := tx.Load(need)
@@ -94,14 +94,14 @@ func publish(ctx context.Context, s store.Updater, events ...*flows.ExternalEven
 		var w changes
 		for _, e := range events {
 			var resumed []*flows.Flow
-			for _, id := range snapshot.Waiting[e.Pair] {
+			for _, id := range snapshot.Waiting[store.Match{Pair: e.Pair, Owners: flows.Everyone}] {
 				f, err := w.decide(flows.Subject{Flow: snapshot.Flows[id]}, flows.EndByEvent{Event: e}, snapshot.Now)
 				if err != nil {
 					return fmt.Errorf("flow %s of Waiting: %w", id, err)
 				}
 				resumed = append(resumed, f)
 			}
-			settled := e.Settle(resumed, snapshot.More[e.Pair], nil, snapshot.Now)
+			settled := e.Settle(resumed, snapshot.More[store.Match{Pair: e.Pair, Owners: flows.Everyone}], nil, snapshot.Now)
 			w.ExternalEvents = append(w.ExternalEvents, &settled)
 		}
 		return tx.Save(w.Writes)
@@ -133,11 +133,11 @@ func fireDue(ctx context.Context, s store.Updater, limit int) (fired []uuid.UUID
 func TestPairLocks(t *testing.T) {
 	t.Parallel()
 	a, b, c := flows.Pair{Topic: "ab", CorrelationID: "c"}, flows.Pair{Topic: "a", CorrelationID: "bc"}, flows.Pair{Topic: "c"}
-	locks := pg.PairLocks(store.Need{Await: []flows.Pair{a, b, a}, Match: []flows.Pair{c, b}})
+	locks := pg.PairLocks(store.Need{Await: []flows.Pair{a, b, a}, Match: []store.Match{{Pair: c, Owners: flows.Everyone}, {Pair: b, Owners: flows.Everyone}}})
 	if len(locks) != 3 || !slices.IsSorted(locks) {
 		t.Errorf("three pairs have the locks %v", locks)
 	}
-	if turned := pg.PairLocks(store.Need{Await: []flows.Pair{c}, Match: []flows.Pair{b, a}}); !slices.Equal(turned, locks) {
+	if turned := pg.PairLocks(store.Need{Await: []flows.Pair{c}, Match: []store.Match{{Pair: b, Owners: flows.Everyone}, {Pair: a, Owners: flows.Everyone}}}); !slices.Equal(turned, locks) {
 		t.Errorf("the same pairs have the locks %v and %v", locks, turned)
 	}
 }
@@ -171,9 +171,9 @@ func TestEventMeetsWait(t *testing.T) {
 		}
 		slices.Reverse(events)
 		for i, id := range flowsOf {
-			f, err := list[n%2].Flow(t.Context(), id)
+			f, err := list[n%2].Flow(t.Context(), id, flows.Everyone)
 			must(t, err)
-			receipt, err := list[n%2].ExternalEvent(t.Context(), events[i].ID)
+			receipt, err := list[n%2].ExternalEvent(t.Context(), events[i].ID, flows.Everyone)
 			must(t, err)
 			if f.Status != flows.Running || f.ResumedBy == nil || *f.ResumedBy.EventID != receipt.ID ||
 				receipt.Outcome != flows.EventDelivered || len(receipt.Flows) != 1 || receipt.Flows[0].FlowID != id {
@@ -193,7 +193,7 @@ func TestEventMeetsWait(t *testing.T) {
 // endedAtOnce reports whether the flow's wait ended in the commit in which it began.
 func endedAtOnce(t *testing.T, s store.Reader, id uuid.UUID) bool {
 	t.Helper()
-	page, err := s.Events(t.Context(), store.EventQuery{FlowID: id, FromFlow: true, Limit: 10})
+	page, err := s.Events(t.Context(), store.EventQuery{Owners: flows.Everyone, FlowID: id, FromFlow: true, Limit: 10})
 	must(t, err)
 	last := page.Items[len(page.Items)-2:]
 	return last[0].Kind == flows.EventWaiting && last[0].At.Equal(last[1].At)
@@ -224,12 +224,12 @@ func TestEventMeetsResume(t *testing.T) {
 		return tx.Save(w.Writes)
 	}))
 	must(t, <-published)
-	receipt, err := s.ExternalEvent(t.Context(), event.ID)
+	receipt, err := s.ExternalEvent(t.Context(), event.ID, flows.Everyone)
 	must(t, err)
 	if len(receipt.Flows) != 1 || receipt.Flows[0].FlowID != two.ID || receipt.Outcome != flows.EventDelivered {
 		t.Errorf("the event was %s, to %v", receipt.Outcome, receipt.Flows)
 	}
-	f, err := s.Flow(t.Context(), one.ID)
+	f, err := s.Flow(t.Context(), one.ID, flows.Everyone)
 	must(t, err)
 	if f.ResumedBy.Kind != flows.ResumedManually || f.Revision != 2 {
 		t.Errorf("the other flow was resumed by %+v, and is at revision %d", f.ResumedBy, f.Revision)

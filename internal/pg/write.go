@@ -3,6 +3,7 @@ package pg
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -19,18 +20,19 @@ const (
 	eraseFlows  = `delete from flows where id = any($1::uuid[])`
 
 	insertFlows = `
-insert into flows (id, mode, controller_id, owner_session_key, requester_origin, created_at, goal, current_step, state,
+insert into flows (id, mode, controller_id, owner_session_key, requester_origin, created_at, created_by, goal, current_step, state,
     labels, wait, waiting_since, due_at, due_since, resumed_by, status, cancel_requested, revision, steps_total,
     steps_active, updated_at, ended_at)
-select id, mode, controller_id, owner_session_key, requester_origin, created_at, goal, current_step, state,
+select id, mode, controller_id, owner_session_key, requester_origin, created_at, created_by, goal, current_step, state,
     labels, wait, waiting_since, due_at, due_since, resumed_by, status, cancel_requested, revision, steps_total,
     steps_active, updated_at, ended_at
 from unnest($1::uuid[], $2::text[], $3::text[], $4::json[], $5::json[], $6::json[], $7::timestamptz[],
     $8::timestamptz[], $9::timestamptz[], $10::json[], $11::text[], $12::bool[], $13::bigint[], $14::int[], $15::int[],
-    $16::timestamptz[], $17::timestamptz[], $18::text[], $19::text[], $20::text[], $21::text[], $22::timestamptz[])
+    $16::timestamptz[], $17::timestamptz[], $18::text[], $19::text[], $20::text[], $21::text[], $22::timestamptz[],
+    $23::text[])
     as u(id, goal, current_step, state, labels, wait, waiting_since, due_at, due_since, resumed_by, status,
     cancel_requested, revision, steps_total, steps_active, updated_at, ended_at, mode, controller_id, owner_session_key,
-    requester_origin, created_at)`
+    requester_origin, created_at, created_by)`
 
 	// A null state or null labels stay as they are: nothing was sent, and what is stored out of line is not rewritten.
 	// The columns that it leaves out never change.
@@ -45,6 +47,14 @@ from unnest($1::uuid[], $2::text[], $3::text[], $4::json[], $5::json[], $6::json
     $16::timestamptz[], $17::timestamptz[])
     as u(id, goal, current_step, state, labels, wait, waiting_since, due_at, due_since, resumed_by, status,
     cancel_requested, revision, steps_total, steps_active, updated_at, ended_at)
+where f.id = u.id`
+
+	// updateStates is updateFlows for changes that leave a flow's course as it is, which are most.
+	updateStates = `
+update flows f set goal = u.goal, current_step = u.current_step, state = coalesce(u.state, f.state),
+    labels = coalesce(u.labels, f.labels), revision = u.revision, updated_at = u.updated_at
+from unnest($1::uuid[], $2::text[], $3::text[], $4::json[], $5::json[], $6::bigint[], $7::timestamptz[])
+    as u(id, goal, current_step, state, labels, revision, updated_at)
 where f.id = u.id`
 
 	insertLabels = `
@@ -64,15 +74,25 @@ on conflict (flow_id, run_id) do update set runtime = excluded.runtime, task = e
     observed_at = excluded.observed_at, updated_at = excluded.updated_at`
 
 	upsertAnswers = `
-insert into answers (key, fingerprint, response, created_at)
-select key, fingerprint, response, created_at
-from unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::timestamptz[]) as u(key, fingerprint, response, created_at)
+insert into answers (key, fingerprint, response, created_at, owners)
+select key, fingerprint, response, created_at, owners
+from unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::timestamptz[], $5::text[])
+    as u(key, fingerprint, response, created_at, owners)
 on conflict (key) do update set fingerprint = excluded.fingerprint, response = excluded.response,
-    created_at = excluded.created_at`
+    created_at = excluded.created_at, owners = excluded.owners`
 
 	// The counter's row stays locked until the commit, so it is the last lock that a transaction takes, and the commit
 	// leaves in the same flush.
 	appendEvents = `
+with counter as (
+    update feed set seq = seq + cardinality($1::uuid[]) returning seq - cardinality($1::uuid[]) as before)
+insert into events (seq, flow_id, revision, kind, payload, actor, at)
+select counter.before + u.n, u.flow_id, u.revision, u.kind, u.payload, u.actor, u.at
+from counter, unnest($1::uuid[], $2::bigint[], $3::text[], $4::json[], $5::text[], $6::timestamptz[])
+    with ordinality as u(flow_id, revision, kind, payload, actor, at, n)`
+
+	// appendTracedEvents is appendEvents where some event has a traceparent: most servers see none, and each array costs.
+	appendTracedEvents = `
 with counter as (
     update feed set seq = seq + cardinality($1::uuid[]) returning seq - cardinality($1::uuid[]) as before)
 insert into events (seq, flow_id, revision, kind, payload, actor, at, traceparent)
@@ -92,9 +112,7 @@ func queueWrites(batch *pgx.Batch, w *store.Writes) {
 	if len(w.Created) > 0 {
 		queueCreated(batch, w.Created)
 	}
-	if len(w.Updated) > 0 {
-		batch.Queue(updateFlows, changing(w.Updated)...)
-	}
+	queueUpdated(batch, w.Updated)
 	queueLabels(batch, w)
 	queueAwaited(batch, w)
 	if len(w.Steps) > 0 {
@@ -105,10 +123,14 @@ func queueWrites(batch *pgx.Batch, w *store.Writes) {
 			column(w.Answers, func(a store.Answer) []byte { return a.Key[:] }),
 			column(w.Answers, func(a store.Answer) []byte { return a.Fingerprint[:] }),
 			column(w.Answers, func(a store.Answer) []byte { return a.Response }),
-			column(w.Answers, func(a store.Answer) time.Time { return a.CreatedAt }))
+			column(w.Answers, func(a store.Answer) time.Time { return a.CreatedAt }),
+			column(w.Answers, func(a store.Answer) string { return string(a.Owners) }))
 	}
 	if len(w.ExternalEvents) > 0 {
 		queueExternalEvents(batch, w.ExternalEvents)
+	}
+	if len(w.Open) > 0 {
+		queueOpen(batch, w.Open)
 	}
 	if len(w.Events) > 0 {
 		queueEvents(batch, w.Events)
@@ -126,7 +148,33 @@ func queueCreated(batch *pgx.Batch, created []*flows.Flow) {
 		column(created, func(f *flows.Flow) string { return f.ControllerID }),
 		column(created, func(f *flows.Flow) string { return f.OwnerSessionKey }),
 		column(created, func(f *flows.Flow) string { return f.RequesterOrigin }),
-		column(created, func(f *flows.Flow) time.Time { return f.CreatedAt }))...)
+		column(created, func(f *flows.Flow) time.Time { return f.CreatedAt }),
+		column(created, func(f *flows.Flow) string { return f.CreatedBy }))...)
+}
+
+func queueUpdated(batch *pgx.Batch, updates []store.FlowUpdate) {
+	type update = store.FlowUpdate
+	var states, courses []update
+	for _, u := range updates {
+		if !u.Narrow {
+			courses = append(courses, u)
+		} else {
+			states = append(states, u)
+		}
+	}
+	if len(states) > 0 {
+		batch.Queue(updateStates,
+			column(states, func(u update) [16]byte { return u.Flow.ID }),
+			column(states, func(u update) string { return u.Flow.Goal }),
+			column(states, func(u update) string { return u.Flow.CurrentStep }),
+			column(states, encodeState),
+			column(states, encodeLabels),
+			column(states, func(u update) int64 { return u.Flow.Revision }),
+			column(states, func(u update) time.Time { return u.Flow.UpdatedAt }))
+	}
+	if len(courses) > 0 {
+		batch.Queue(updateFlows, changing(courses)...)
+	}
 }
 
 // changing are the columns of flows that a change may alter, in the order of the statements' arguments.
@@ -258,14 +306,25 @@ func queueSteps(batch *pgx.Batch, steps []*flows.Step) {
 		column(steps, func(s step) time.Time { return s.UpdatedAt }))
 }
 
+// queueOpen changes the counts of open flows, in the order of callers. A caller whose count is to fall has a row.
+func queueOpen(batch *pgx.Batch, changes map[string]int64) {
+	callers := slices.Sorted(maps.Keys(changes))
+	batch.Queue(countOpen, callers, column(callers, func(c string) int64 { return changes[c] }))
+}
+
 func queueEvents(batch *pgx.Batch, events []flows.Event) {
 	type event = flows.Event
-	batch.Queue(appendEvents,
+	args := []any{
 		column(events, func(e event) [16]byte { return e.FlowID }),
 		column(events, func(e event) int64 { return e.Revision }),
 		column(events, func(e event) string { return string(e.Kind) }),
 		column(events, func(e event) []byte { return e.Payload }),
 		column(events, func(e event) string { return e.Actor }),
 		column(events, func(e event) time.Time { return e.At }),
-		column(events, func(e event) string { return e.Traceparent }))
+	}
+	if !slices.ContainsFunc(events, func(e event) bool { return e.Traceparent != "" }) {
+		batch.Queue(appendEvents, args...)
+		return
+	}
+	batch.Queue(appendTracedEvents, append(args, column(events, func(e event) string { return e.Traceparent }))...)
 }

@@ -97,6 +97,15 @@ func (s *Server) Restart() {
 // Address is where the server listens, host:port.
 func (s *Server) Address() string { return s.options.Address }
 
+// PID is the process's id. The server must be running.
+func (s *Server) PID() int {
+	s.t.Helper()
+	if s.run == nil {
+		s.t.Fatal("the server does not run")
+	}
+	return s.run.pid
+}
+
 // Log is everything the server has written in all its runs so far.
 func (s *Server) Log() string { return s.log.String() }
 

@@ -59,7 +59,7 @@ func BenchmarkFlow(b *testing.B) {
 	f := aFlow(0)
 	mustSave(b, s, created(f))
 	for b.Loop() {
-		if _, err := s.Flow(b.Context(), f.ID); err != nil {
+		if _, err := s.Flow(b.Context(), f.ID, flows.Everyone); err != nil {
 			b.Fatal(err)
 		}
 	}

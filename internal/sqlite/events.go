@@ -6,13 +6,14 @@ import (
 
 	"taskflow/internal/flows"
 	"taskflow/internal/store"
-
-	"github.com/google/uuid"
 )
 
 // Events implements [store.Reader].
 func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage, error) {
 	var page store.EventPage
+	if !q.OfOneFlow() && !q.Narrow() {
+		return page, nil
+	}
 	list := s.allEvents
 	if eventFilters(&q).parts != nil {
 		list = s.someEvents
@@ -20,7 +21,7 @@ func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage
 	err := s.read(ctx, func() (err error) {
 		page, err = list(ctx, &q)
 		if err == nil && q.FromFlow && len(page.Items) == 0 {
-			err = s.flowExists(ctx, q.FlowID)
+			err = s.flowExists(ctx, q.FlowID, q.Owners)
 		}
 		return err
 	})
@@ -31,20 +32,22 @@ func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage
 }
 
 const (
-	selectEvents         = `SELECT ` + eventColumns + ` FROM events WHERE seq > ? ORDER BY seq LIMIT ?`
-	selectEventsDesc     = `SELECT ` + eventColumns + ` FROM events WHERE seq < ? ORDER BY seq DESC LIMIT ?`
-	selectFlowEvents     = `SELECT ` + eventColumns + ` FROM events WHERE flow_id = ? AND seq > ? ORDER BY seq LIMIT ?`
-	selectFlowEventsDesc = `SELECT ` + eventColumns + ` FROM events WHERE flow_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?`
+	selectEvents     = `SELECT ` + eventColumns + ` FROM events WHERE seq > ? ORDER BY seq LIMIT ?`
+	selectEventsDesc = `SELECT ` + eventColumns + ` FROM events WHERE seq < ? ORDER BY seq DESC LIMIT ?`
+	selectFlowEvents = `SELECT ` + eventColumns + ` FROM events WHERE flow_id = ? AND `
+	inOrder          = ` AND seq > ? ORDER BY seq LIMIT ?`
+	inOrderDesc      = ` AND seq < ? ORDER BY seq DESC LIMIT ?`
 )
 
 // allEvents reads a page of the trail of one flow or of all, without a filter: what a live feed asks for.
 func (s *Store) allEvents(ctx context.Context, q *store.EventQuery) (page store.EventPage, err error) {
 	query, args := selectEvents, []any(nil)
-	switch one := ofOneFlow(q); {
+	condition, conditionArgs := flowCovered(q.FlowID, q.Owners)
+	switch one := q.OfOneFlow(); {
 	case one && q.Desc:
-		query, args = selectFlowEventsDesc, []any{q.FlowID[:]}
+		query, args = selectFlowEvents+condition+inOrderDesc, append([]any{q.FlowID[:]}, conditionArgs...)
 	case one:
-		query, args = selectFlowEvents, []any{q.FlowID[:]}
+		query, args = selectFlowEvents+condition+inOrder, append([]any{q.FlowID[:]}, conditionArgs...)
 	case q.Desc:
 		query = selectEventsDesc
 	}
@@ -58,10 +61,6 @@ func (s *Store) allEvents(ctx context.Context, q *store.EventQuery) (page store.
 	}
 	return page, err
 }
-
-// ofOneFlow reports whether q narrows to FlowID: with FromFlow the zero UUID is an id like any other, that a request may
-// name, and must not open the whole trail.
-func ofOneFlow(q *store.EventQuery) bool { return q.FromFlow || q.FlowID != uuid.Nil }
 
 const selectEvent = `SELECT ` + eventColumns + ` FROM events WHERE seq = ?`
 
@@ -106,12 +105,15 @@ func readEvents(ctx context.Context, tx *sql.Tx, bySeq *sql.Stmt, q *store.Event
 func eventKeys(q *store.EventQuery) (query string, args []any) {
 	match := eventFilters(q)
 	from := "events e"
-	if q.OwnerSessionKey != "" || q.ControllerID != "" || q.Mode != "" {
+	one := q.OfOneFlow()
+	if q.OwnerSessionKey != "" || q.ControllerID != "" || q.Mode != "" || !one && q.Owners != flows.Everyone {
 		from = fromFeed
 	}
 	var where clause
-	if ofOneFlow(q) {
+	if one {
 		where.and("e.flow_id = ?", q.FlowID[:])
+		condition, args := flowCovered(q.FlowID, q.Owners)
+		where.and(condition, args...)
 	}
 	order := addSeqBounds(&where, q.After, q.Desc)
 	query = "SELECT e.seq, (" + match.text() + ") IS TRUE FROM " + from + " WHERE " + where.text() +
@@ -122,6 +124,10 @@ func eventKeys(q *store.EventQuery) (query string, args []any) {
 // eventFilters are the filters that no index of events serves.
 func eventFilters(q *store.EventQuery) *clause {
 	c := new(clause)
+	if !q.OfOneFlow() && q.Owners != flows.Everyone {
+		condition, args := covered("f.owner_session_key", q.Owners)
+		c.and(condition, args...)
+	}
 	if q.OwnerSessionKey != "" {
 		c.and("f.owner_session_key = ?", q.OwnerSessionKey)
 	}
@@ -135,4 +141,28 @@ func eventFilters(q *store.EventQuery) *clause {
 		andIn(c, "e.kind", q.Kinds)
 	}
 	return c
+}
+
+// selectTail walks the feed, and never the flows.
+const selectTail = `
+SELECT e.seq, e.flow_id, e.revision, e.kind, e.payload, e.actor, e.at, coalesce(e.traceparent, ''),
+	f.owner_session_key, f.controller_id, f.mode
+FROM events e CROSS JOIN flows f ON f.id = e.flow_id
+WHERE e.seq > ? ORDER BY e.seq LIMIT ?`
+
+// Tail implements [store.Reader].
+func (s *Store) Tail(ctx context.Context, after int64, limit int) (list []store.FeedEvent, err error) {
+	err = s.read(ctx, func() error {
+		return s.each(ctx, func(r row) error {
+			var e store.FeedEvent
+			err := r.Scan(&e.Seq, &e.FlowID, &e.Revision, &e.Kind, (*[]byte)(&e.Payload), &e.Actor, micros{&e.At},
+				&e.Traceparent, &e.OwnerSessionKey, &e.ControllerID, &e.Mode)
+			list = append(list, e)
+			return err
+		}, selectTail, after, limit)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
 }

@@ -66,15 +66,15 @@ func TestPlanOfFlows(t *testing.T) {
 		// The plan's first loop, without bounds on the time and with them.
 		all, bounded string
 	}{
-		{"all", store.FlowQuery{}, "SCAN f USING COVERING INDEX flows_created",
+		{"all", store.FlowQuery{Owners: flows.Everyone}, "SCAN f USING COVERING INDEX flows_created",
 			"SEARCH f USING COVERING INDEX flows_created ("},
-		{"owner", store.FlowQuery{OwnerSessionKey: "o"}, "SEARCH f USING COVERING INDEX flows_owner (owner_session_key=?)",
+		{"owner", store.FlowQuery{Owners: flows.Everyone, OwnerSessionKey: "o"}, "SEARCH f USING COVERING INDEX flows_owner (owner_session_key=?)",
 			"SEARCH f USING COVERING INDEX flows_owner (owner_session_key=? AND "},
-		{"controller", store.FlowQuery{ControllerID: "c"}, "SEARCH f USING COVERING INDEX flows_controller (controller_id=?)",
+		{"controller", store.FlowQuery{Owners: flows.Everyone, ControllerID: "c"}, "SEARCH f USING COVERING INDEX flows_controller (controller_id=?)",
 			"SEARCH f USING COVERING INDEX flows_controller (controller_id=? AND "},
-		{"status", store.FlowQuery{Statuses: flows.Statuses[:1]}, "SEARCH f USING COVERING INDEX flows_status (status=?)",
+		{"status", store.FlowQuery{Owners: flows.Everyone, Statuses: flows.Statuses[:1]}, "SEARCH f USING COVERING INDEX flows_status (status=?)",
 			"SEARCH f USING COVERING INDEX flows_status (status=? AND "},
-		{"label", store.FlowQuery{Labels: label[:1]}, "SEARCH l USING PRIMARY KEY (key=? AND value=?)",
+		{"label", store.FlowQuery{Owners: flows.Everyone, Labels: label[:1]}, "SEARCH l USING PRIMARY KEY (key=? AND value=?)",
 			"SEARCH l USING PRIMARY KEY (key=? AND value=? AND "},
 	}
 	filters := []struct {
@@ -133,18 +133,50 @@ func checkPage(t *testing.T, s *sqlite.Store, q store.FlowQuery, all, bounded st
 	check(q, bounded, "created_at>? AND created_at<?")
 }
 
+// TestPlanOfOwners holds that what a caller covers by a prefix is found by the index on the owner, and by a walk of the
+// order where that is too much.
+func TestPlanOfOwners(t *testing.T) {
+	s := open(t)
+	for _, order := range []store.FlowOrder{store.CreatedAsc, store.CreatedDesc} {
+		q := store.FlowQuery{Owners: "agent:*", Order: order, Limit: 5}
+		query, args := sqlite.PlannedFlowKeys(q, store.Plan{Driver: store.DriveOwners, Residual: true})
+		plan := explain(t, s, query, args...)
+		if len(plan) != 2 || plan[1] != "USE TEMP B-TREE FOR ORDER BY" { // of no more than store.Examined
+			t.Errorf("the plan is %q", plan)
+		}
+		checkPlan(t, plan[:1], "SEARCH f USING COVERING INDEX flows_owner (owner_session_key>? AND owner_session_key<?)")
+		query, args = sqlite.FlowKeys(q)
+		checkPlan(t, explain(t, s, query, args...), "SCAN f USING INDEX flows_created")
+		q.Owners = "agent:a"
+		if !q.Narrow() || q.Owners != flows.Everyone {
+			t.Errorf("one owner is not the filter by owner: %+v", q)
+		}
+	}
+}
+
+// TestPlanOfBuffered holds that the events that are kept for a pair are found by it, and no others are read.
+func TestPlanOfBuffered(t *testing.T) {
+	plan := strings.Join(explain(t, open(t), sqlite.SelectBuffered, "t", "c", 0, "[]", "[]", 1), "\n")
+	for _, line := range []string{"SEARCH e USING COVERING INDEX external_events_buffered (topic=? AND correlation_id=?",
+		"SEARCH external_events USING INDEX sqlite_autoindex_external_events_1 (id=?)"} {
+		if !strings.Contains(plan, line) {
+			t.Errorf("the plan lacks %q:\n%s", line, plan)
+		}
+	}
+}
+
 func TestPlanOfTheFeed(t *testing.T) {
 	s := open(t)
 	const first = "SEARCH e USING INTEGER PRIMARY KEY (rowid"
 	for _, order := range []store.FlowOrder{store.UpdatedAsc, store.UpdatedDesc} {
-		query, args := sqlite.FlowKeys(store.FlowQuery{Order: order, OwnerSessionKey: "o", Limit: 10,
+		query, args := sqlite.FlowKeys(store.FlowQuery{Owners: flows.Everyone, Order: order, OwnerSessionKey: "o", Limit: 10,
 			Labels: []store.Label{{Key: "team", Value: "a"}}})
 		checkPlan(t, explain(t, s, query, args...), first)
 	}
 	for _, desc := range []bool{false, true} {
-		query, args := sqlite.EventKeys(store.EventQuery{OwnerSessionKey: "o", Kinds: flows.EventKinds[:2], Desc: desc})
+		query, args := sqlite.EventKeys(store.EventQuery{Owners: flows.Everyone, OwnerSessionKey: "o", Kinds: flows.EventKinds[:2], Desc: desc})
 		checkPlan(t, explain(t, s, query, args...), first)
-		query, args = sqlite.EventKeys(store.EventQuery{FlowID: uuid.New(), Kinds: flows.EventKinds[:2], Desc: desc})
+		query, args = sqlite.EventKeys(store.EventQuery{Owners: flows.Everyone, FlowID: uuid.New(), Kinds: flows.EventKinds[:2], Desc: desc})
 		checkPlan(t, explain(t, s, query, args...), "SEARCH e USING INDEX events_flow (flow_id=? AND rowid")
 	}
 }
@@ -158,6 +190,7 @@ func TestPlanOfConstantStatements(t *testing.T) {
 		"events desc":      "SEARCH events USING INTEGER PRIMARY KEY (rowid<?)",
 		"flow events":      "SEARCH events USING INDEX events_flow (flow_id=? AND rowid>?)",
 		"flow events desc": "SEARCH events USING INDEX events_flow (flow_id=? AND rowid<?)",
+		"tail":             "SEARCH e USING INTEGER PRIMARY KEY (rowid>?)",
 		"event":            "SEARCH events USING INTEGER PRIMARY KEY (rowid=?)",
 		"sweep":            "SEARCH answers USING INTEGER PRIMARY KEY",
 		"oldest waiting":   "SEARCH flows USING COVERING INDEX flows_waiting",
@@ -171,7 +204,6 @@ func TestPlanOfConstantStatements(t *testing.T) {
 		"update due":          "SEARCH flows USING INDEX",
 		"awaiting":            "SEARCH awaited USING PRIMARY KEY (topic=? AND correlation_id=?)",
 		"delete awaited":      "SEARCH awaited USING COVERING INDEX awaited_flow (flow_id=?)",
-		"buffered":            "SEARCH external_events USING INDEX external_events_buffered (topic=? AND correlation_id=?)",
 		"external":            "SEARCH external_events USING INDEX",
 		"delivering":          "SCAN external_events USING COVERING INDEX external_events_delivering",
 		"sweep externals":     "SEARCH external_events USING INTEGER PRIMARY KEY",
@@ -183,13 +215,12 @@ func TestPlanOfConstantStatements(t *testing.T) {
 		"delete labels":       "SCAN j VIRTUAL TABLE INDEX 1:",
 		"count by controller": "USE TEMP B-TREE FOR ORDER BY",
 		"callback keys":       "USE TEMP B-TREE FOR ORDER BY",
-		"buffered":            "SCAN json_each VIRTUAL TABLE INDEX 1:",
 	}
 	for name, query := range sqlite.Statements {
 		t.Run(name, func(t *testing.T) {
 			plan := explain(t, s, query, make([]any, strings.Count(query, "?"))...)
 			// The labels of one flow are scanned; the controllers are sorted once they have been counted, and so are the
-			// few callback keys; the flows that buffered events may be for are a list of this statement's own.
+			// few callback keys.
 			plan = slices.DeleteFunc(plan, func(line string) bool { return line == allowed[name] })
 			if first[name] == "" {
 				t.Fatal("no plan is wanted of this statement")

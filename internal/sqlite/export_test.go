@@ -35,8 +35,11 @@ func (s *Store) NextCommit(fn func(ctx context.Context, commit func(context.Cont
 func (s *Store) LimitLog(bytes int64) { s.writer.logLimit, s.writer.logNext = bytes, bytes }
 
 // FlowKeys is the statement that reads a page of flows, with a value for its LIMIT.
-func FlowKeys(q store.FlowQuery) (string, []any) {
-	query, args, examine := flowKeys(&q)
+func FlowKeys(q store.FlowQuery) (string, []any) { return PlannedFlowKeys(q, q.Plan()) }
+
+// PlannedFlowKeys is FlowKeys by a plan.
+func PlannedFlowKeys(q store.FlowQuery, plan store.Plan) (string, []any) {
+	query, args, examine := flowKeys(&q, plan)
 	return query, append(args, examine)
 }
 
@@ -48,16 +51,19 @@ func EventKeys(q store.EventQuery) (string, []any) {
 
 // Statements are the constant ones that run often.
 var Statements = map[string]string{
-	"flow": selectFlow, "step": selectStep, "steps": selectSteps, "events": selectEvents, "events desc": selectEventsDesc,
-	"flow events": selectFlowEvents, "flow events desc": selectFlowEventsDesc, "event": selectEvent,
+	"flow": selectFlow, "step": selectStep, "steps": selectSteps + "TRUE" + inOrderOfCreation, "events": selectEvents, "events desc": selectEventsDesc,
+	"flow events": selectFlowEvents + "TRUE" + inOrder, "flow events desc": selectFlowEvents + "TRUE" + inOrderDesc, "event": selectEvent, "tail": selectTail,
 	"answer": selectAnswer, "sweep": deleteOldAnswers, "oldest waiting": selectOldestWaiting,
 	"delete labels": deleteLabels, "delete steps": deleteSteps, "delete events": deleteEvents, "update flow": updateFlow,
 	"count by status": countByStatus, "count by controller": countByController,
 	"due": selectDue, "next due": selectNextDue, "awaiting": selectAwaiting, "delete awaited": deleteAwaited,
-	"update due": updateDue, "buffered": selectBuffered, "external": selectExternal, "delivering": selectDelivering,
+	"update due": updateDue, "external": selectExternal, "delivering": selectDelivering,
 	"sweep externals": deleteOldExternals, "ended": selectEnded, "count ended": countEnded,
 	"callback keys": selectCallbackKeys,
 }
+
+// SelectBuffered reads what is kept for a pair.
+const SelectBuffered = selectBuffered
 
 // ExternalKeys is the statement that reads a page of external events, with a value for its LIMIT.
 func ExternalKeys(q store.ExternalEventQuery) (string, []any) {

@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 )
 
-const externalColumns = `id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows, flow_count,
+const externalColumns = `id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows, flow_count, owners,
 	coalesce(traceparent, '')`
 
 const selectExternal = `SELECT ` + externalColumns + ` FROM external_events WHERE id = ?`
@@ -22,7 +22,7 @@ func scanExternal(r row, e *flows.ExternalEvent) error {
 	var only uuid.NullUUID
 	var resumed []byte
 	err := r.Scan(&e.ID, &e.Pair.Topic, &e.Pair.CorrelationID, &only, (*[]byte)(&e.Payload), &e.Actor, micros{&e.At},
-		micros{&e.ExpiresAt}, &e.Outcome, &resumed, &e.FlowCount, &e.Traceparent)
+		micros{&e.ExpiresAt}, &e.Outcome, &resumed, &e.FlowCount, &e.Owners, &e.Traceparent)
 	if err != nil {
 		return err
 	}
@@ -65,12 +65,12 @@ func encodeResumed(list []flows.ResumedFlow) (string, error) {
 
 const upsertExternal = `
 INSERT INTO external_events (id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows, flow_count,
-	traceparent)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''))
+	owners, traceparent)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''))
 ON CONFLICT (id) DO UPDATE SET topic = excluded.topic, correlation_id = excluded.correlation_id,
 	flow_id = excluded.flow_id, payload = excluded.payload, actor = excluded.actor, at = excluded.at,
 	expires_at = excluded.expires_at, outcome = excluded.outcome, flows = excluded.flows,
-	flow_count = excluded.flow_count, traceparent = excluded.traceparent`
+	flow_count = excluded.flow_count, owners = excluded.owners, traceparent = excluded.traceparent`
 
 func (t *tx) saveExternal(e *flows.ExternalEvent) {
 	resumed, err := encodeResumed(e.Flows)
@@ -86,14 +86,16 @@ func (t *tx) saveExternal(e *flows.ExternalEvent) {
 		payload = string(e.Payload)
 	}
 	t.do(upsertExternal, e.ID[:], e.Pair.Topic, e.Pair.CorrelationID, only, payload, e.Actor, e.At.UnixMicro(),
-		e.ExpiresAt.UnixMicro(), string(e.Outcome), resumed, e.FlowCount, e.Traceparent)
+		e.ExpiresAt.UnixMicro(), string(e.Outcome), resumed, e.FlowCount, string(e.Owners), e.Traceparent)
 }
 
 // ExternalEvent implements [store.Reader].
-func (s *Store) ExternalEvent(ctx context.Context, id uuid.UUID) (*flows.ExternalEvent, error) {
+func (s *Store) ExternalEvent(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.ExternalEvent, error) {
 	e := new(flows.ExternalEvent)
 	err := s.read(ctx, func() error {
-		return s.one(ctx, func(r row) error { return scanExternal(r, e) }, selectExternal, id[:])
+		condition, args := covered("owners", owners)
+		return s.one(ctx, func(r row) error { return scanExternal(r, e) }, selectExternal+" AND "+condition,
+			append([]any{id[:]}, args...)...)
 	})
 	if err != nil {
 		return nil, err
@@ -186,7 +188,7 @@ const (
 func externalKeys(q *store.ExternalEventQuery, now int64) (query string, args []any, examine int) {
 	match := externalFilters(q, now)
 	examine = q.Limit
-	if len(match.parts) > 1 || q.Outcome != "" || q.EitherOf != nil {
+	if len(match.parts) > 1 || q.Owners != flows.Everyone || q.Outcome != "" || q.EitherOf != nil {
 		examine = store.Examined
 	}
 	walk := func(from, driver string, value ...any) {
@@ -223,6 +225,11 @@ func externalKeys(q *store.ExternalEventQuery, now int64) (query string, args []
 // externalFilters are all filters; one of them is what the keys are read by, and to ask it twice does no harm.
 func externalFilters(q *store.ExternalEventQuery, now int64) *clause {
 	c := new(clause)
+	if q.Owners != flows.Everyone {
+		// A sender's owners are covered where what stands for them is: they have no "*" but at the end.
+		condition, args := covered("e.owners", q.Owners)
+		c.and(condition, args...)
+	}
 	if q.Topic != "" {
 		c.and("e.topic = ?", q.Topic)
 	}

@@ -31,7 +31,7 @@ func TestReceiptComesBackWhole(t *testing.T) {
 	bare.Payload = nil
 	mustSave(t, s, store.Writes{ExternalEvents: []*flows.ExternalEvent{e, bare}})
 	for _, want := range []*flows.ExternalEvent{e, bare} {
-		read, err := s.ExternalEvent(t.Context(), want.ID)
+		read, err := s.ExternalEvent(t.Context(), want.ID, flows.Everyone)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -44,10 +44,10 @@ func TestReceiptComesBackWhole(t *testing.T) {
 	}
 	e.Outcome, e.Flows, e.Payload, e.FlowID = flows.EventDelivered, e.Flows[:1], nil, nil
 	mustSave(t, s, store.Writes{ExternalEvents: []*flows.ExternalEvent{e}})
-	if got, err := s.ExternalEvent(t.Context(), e.ID); err != nil || text(got) != text(e) {
+	if got, err := s.ExternalEvent(t.Context(), e.ID, flows.Everyone); err != nil || text(got) != text(e) {
 		t.Errorf("replaced, it reads %s, %v\nwant %s", text(got), err, text(e))
 	}
-	if _, err := s.ExternalEvent(t.Context(), uuid.New()); !errors.Is(err, flows.ErrNotFound) {
+	if _, err := s.ExternalEvent(t.Context(), uuid.New(), flows.Everyone); !errors.Is(err, flows.ErrNotFound) {
 		t.Errorf("an unknown event: %v", err)
 	}
 }
@@ -73,11 +73,11 @@ func TestBufferedIsExpiredByTheClock(t *testing.T) {
 	}{{time.Minute, flows.EventBuffered}, {time.Microsecond, flows.EventBuffered}, {0, flows.EventExpired},
 		{-time.Hour, flows.EventExpired}} {
 		now = e.ExpiresAt.Add(-c.before)
-		if got, err := s.ExternalEvent(t.Context(), e.ID); err != nil || got.Outcome != c.want {
+		if got, err := s.ExternalEvent(t.Context(), e.ID, flows.Everyone); err != nil || got.Outcome != c.want {
 			t.Errorf("%v before: %s, %v; want %s", c.before, got.Outcome, err, c.want)
 		}
 		for _, outcome := range flows.EventOutcomes {
-			page, err := s.ExternalEvents(t.Context(), store.ExternalEventQuery{Outcome: outcome, Limit: 5})
+			page, err := s.ExternalEvents(t.Context(), store.ExternalEventQuery{Owners: flows.Everyone, Outcome: outcome, Limit: 5})
 			if err != nil || len(page.Items) > 1 || (len(page.Items) == 1) != (outcome == c.want) {
 				t.Errorf("%v before: %d events are %s, %v", c.before, len(page.Items), outcome, err)
 			}
@@ -116,7 +116,7 @@ func TestReceiptsAreListedOnce(t *testing.T) {
 			for _, either := range []*flows.Pair{nil, {Topic: "t0", CorrelationID: "c2"}, {Topic: "t0", CorrelationID: "no"}} {
 				for _, outcome := range []flows.EventOutcome{"", flows.EventDelivered} {
 					for _, limit := range []int{1, 2, 7, 100} {
-						checkReceipts(t, s, store.ExternalEventQuery{Topic: topic, CorrelationID: correlation, EitherOf: either,
+						checkReceipts(t, s, store.ExternalEventQuery{Owners: flows.Everyone, Topic: topic, CorrelationID: correlation, EitherOf: either,
 							Outcome: outcome, Limit: limit}, all)
 					}
 				}
@@ -166,7 +166,7 @@ func TestWorkOfAPageOfReceiptsIsBounded(t *testing.T) {
 	mustSave(t, s, w)
 	for _, q := range []store.ExternalEventQuery{{}, {Topic: "t"}, {CorrelationID: "c"}, {Topic: "t", CorrelationID: "c"},
 		{EitherOf: &pair}} {
-		q.Outcome, q.Limit = flows.EventDelivered, 5
+		q.Owners, q.Outcome, q.Limit = flows.Everyone, flows.EventDelivered, 5
 		first, err := s.ExternalEvents(t.Context(), q)
 		if err != nil || len(first.Items) != 0 || first.Next == nil {
 			t.Errorf("%+v: the first page has %d events and goes on at %v, %v; want none, and a place", q, len(first.Items),
@@ -202,7 +202,7 @@ func TestSweepKeepsWhatIsStillToBeDelivered(t *testing.T) {
 	left := func() string {
 		var ids []string
 		for n := range 6 {
-			if _, err := s.ExternalEvent(t.Context(), anEvent(n, pair, "").ID); err == nil {
+			if _, err := s.ExternalEvent(t.Context(), anEvent(n, pair, "").ID, flows.Everyone); err == nil {
 				ids = append(ids, fmt.Sprint(n))
 			}
 		}
@@ -269,11 +269,11 @@ func TestPlanOfReceipts(t *testing.T) {
 		query       store.ExternalEventQuery
 		first, next string
 	}{
-		{store.ExternalEventQuery{}, "SCAN e USING COVERING INDEX external_events_at",
+		{store.ExternalEventQuery{Owners: flows.Everyone}, "SCAN e USING COVERING INDEX external_events_at",
 			"SEARCH e USING COVERING INDEX external_events_at (" + page},
-		{store.ExternalEventQuery{Topic: "t"}, "SEARCH e USING COVERING INDEX external_events_topic (topic=?)",
+		{store.ExternalEventQuery{Owners: flows.Everyone, Topic: "t"}, "SEARCH e USING COVERING INDEX external_events_topic (topic=?)",
 			"SEARCH e USING COVERING INDEX external_events_topic (topic=? AND " + page},
-		{store.ExternalEventQuery{CorrelationID: "c"}, "SEARCH e USING COVERING INDEX external_events_correlation (correlation_id=?)",
+		{store.ExternalEventQuery{Owners: flows.Everyone, CorrelationID: "c"}, "SEARCH e USING COVERING INDEX external_events_correlation (correlation_id=?)",
 			"SEARCH e USING COVERING INDEX external_events_correlation (correlation_id=? AND " + page},
 	} {
 		for _, outcome := range []flows.EventOutcome{"", flows.EventBuffered, flows.EventExpired, flows.EventDelivered} {

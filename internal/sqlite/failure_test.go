@@ -44,7 +44,7 @@ func TestFullDiskChangesNothingAndRecovers(t *testing.T) {
 			t.Fatalf("on a full disk: %v, want ErrUnavailable", err)
 		}
 	}
-	page, err := s.Flows(t.Context(), store.FlowQuery{Limit: 10})
+	page, err := s.Flows(t.Context(), store.FlowQuery{Owners: flows.Everyone, Limit: 10})
 	if err != nil || len(page.Items) != 1 || lastSeq(t, s) != 1 {
 		t.Fatalf("after the failures: %d flows, %v, last seq %d; want what was there before", len(page.Items), err, lastSeq(t, s))
 	}
@@ -82,6 +82,10 @@ func TestCommitInDoubt(t *testing.T) {
 		{"persisted", persisted, nil, true},
 		{"full", func(context.Context, func(context.Context) error) error { return resultCode(sqlite3.SQLITE_FULL) },
 			store.ErrUnavailable, false},
+		{"not written", func(context.Context, func(context.Context) error) error {
+			return resultCode(sqlite3.SQLITE_IOERR_WRITE)
+		},
+			store.ErrUnavailable, false},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -92,7 +96,7 @@ func TestCommitInDoubt(t *testing.T) {
 			if err := save(t.Context(), s, created(f)); !errors.Is(err, c.want) {
 				t.Errorf("Update: %v, want %v", err, c.want)
 			}
-			if _, err := s.Flow(t.Context(), f.ID); (err == nil) != c.there {
+			if _, err := s.Flow(t.Context(), f.ID, flows.Everyone); (err == nil) != c.there {
 				t.Errorf("reading the flow: %v; it should be there: %v", err, c.there)
 			}
 			// A write without an event is found out about as well.
@@ -100,7 +104,7 @@ func TestCommitInDoubt(t *testing.T) {
 			if err := save(t.Context(), s, store.Writes{Erased: []uuid.UUID{erased.ID}}); !errors.Is(err, c.want) {
 				t.Errorf("erasing: %v, want %v", err, c.want)
 			}
-			if _, err := s.Flow(t.Context(), erased.ID); errors.Is(err, flows.ErrNotFound) != c.there {
+			if _, err := s.Flow(t.Context(), erased.ID, flows.Everyone); errors.Is(err, flows.ErrNotFound) != c.there {
 				t.Errorf("reading the erased flow: %v; it should be gone: %v", err, c.there)
 			}
 			mustSave(t, s, created(aFlow(2)))
@@ -230,7 +234,7 @@ func TestLogStaysBoundedUnderOverlappingReads(t *testing.T) {
 	for range 3 {
 		readers.Go(func() {
 			for ctx.Err() == nil {
-				if _, err := s.Flow(ctx, f.ID); err != nil && ctx.Err() == nil {
+				if _, err := s.Flow(ctx, f.ID, flows.Everyone); err != nil && ctx.Err() == nil {
 					t.Error(err)
 					return
 				}

@@ -52,6 +52,9 @@ func (s *Store) Flows(ctx context.Context, q store.FlowQuery) (store.FlowPage, e
 		one = selectFlowSummary
 	}
 	var page store.FlowPage
+	if !q.Narrow() {
+		return page, nil
+	}
 	err := s.read(ctx, func() error {
 		byID, err := s.stmt(ctx, one)
 		if err != nil {
@@ -68,8 +71,29 @@ func (s *Store) Flows(ctx context.Context, q store.FlowQuery) (store.FlowPage, e
 	return page, nil
 }
 
+// choosePlan is the query's plan, unless the caller covers few flows: then those are read.
+func choosePlan(ctx context.Context, tx *sql.Tx, q *store.FlowQuery) (store.Plan, error) {
+	plan := q.Plan()
+	if !q.ByOwners() {
+		return plan, nil
+	}
+	var where clause
+	owned(&where, q.Owners)
+	var covered int
+	err := tx.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 FROM "+fromOwner+" WHERE "+where.text()+" LIMIT ?)",
+		append(where.args, store.Examined+1)...).Scan(&covered)
+	if covered <= store.Examined {
+		plan = store.Plan{Driver: store.DriveOwners, Residual: true}
+	}
+	return plan, err
+}
+
 func readFlows(ctx context.Context, tx *sql.Tx, byID *sql.Stmt, q *store.FlowQuery) (page store.FlowPage, err error) {
-	query, args, examine := flowKeys(q)
+	plan, err := choosePlan(ctx, tx, q)
+	if err != nil {
+		return page, err
+	}
+	query, args, examine := flowKeys(q, plan)
 	var ids []uuid.UUID
 	// One more row than may be examined tells whether the list goes on.
 	rows, err := tx.QueryContext(ctx, query, append(args, examine+1)...)
@@ -132,8 +156,7 @@ const (
 )
 
 // flowKeys builds the statement that reads keys, but for the value of its LIMIT, and says how many to examine at most.
-func flowKeys(q *store.FlowQuery) (query string, args []any, examine int) {
-	plan := q.Plan()
+func flowKeys(q *store.FlowQuery, plan store.Plan) (query string, args []any, examine int) {
 	var where, match clause
 	createdAt, id, seq := "f.created_at", "f.id", "0"
 	from := fromAll
@@ -141,6 +164,9 @@ func flowKeys(q *store.FlowQuery) (query string, args []any, examine int) {
 	case store.DriveOwner:
 		from = fromOwner
 		where.and("f.owner_session_key = ?", q.OwnerSessionKey)
+	case store.DriveOwners:
+		from = fromOwner
+		owned(&where, q.Owners)
 	case store.DriveController:
 		from = fromController
 		where.and("f.controller_id = ?", q.ControllerID)
@@ -209,6 +235,10 @@ const hasLabel = `EXISTS (SELECT 1 FROM flow_labels x
 
 // addFilters adds every filter but the creation times. The driver's own is among them; to ask it twice does no harm.
 func addFilters(c *clause, q *store.FlowQuery) {
+	if q.Owners != flows.Everyone {
+		condition, args := covered("f.owner_session_key", q.Owners)
+		c.and(condition, args...)
+	}
 	if q.OwnerSessionKey != "" {
 		c.and("f.owner_session_key = ?", q.OwnerSessionKey)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 )
 
-const selectAnswer = `SELECT key, fingerprint, created_at, response FROM answers WHERE key = ?`
+const selectAnswer = `SELECT key, fingerprint, created_at, owners, response FROM answers WHERE key = ?`
 
 // Load implements [store.Tx]. It needs no locks on rows or pairs: the transaction has the file's.
 func (t *tx) Load(need store.Need) (store.Snapshot, error) {
@@ -22,8 +22,8 @@ func (t *tx) Load(need store.Need) (store.Snapshot, error) {
 		Steps:    make(map[store.StepKey]*flows.Step, len(need.Steps)),
 		Answers:  make(map[store.AnswerKey]*store.Answer, len(need.Answers)),
 		Buffered: make(map[flows.Pair][]*flows.ExternalEvent, len(need.Await)),
-		Waiting:  make(map[flows.Pair][]uuid.UUID, len(need.Match)),
-		More:     make(map[flows.Pair]bool),
+		Waiting:  make(map[store.Match][]uuid.UUID, len(need.Match)),
+		More:     make(map[store.Match]bool),
 		Events:   make(map[uuid.UUID]*flows.ExternalEvent, len(need.Events)),
 	}
 	for _, key := range need.Answers {
@@ -35,9 +35,12 @@ func (t *tx) Load(need store.Need) (store.Snapshot, error) {
 	for _, id := range need.Flows {
 		t.loadFlow(&s, id)
 	}
+	for _, o := range need.Owned {
+		t.loadCovered(&s, o)
+	}
 	for _, key := range need.Steps {
 		step := new(flows.Step)
-		if t.found(func(r row) error { return scanStep(r, step) }, selectStep, key.FlowID[:], key.RunID) {
+		if s.Flows[key.FlowID] != nil && t.found(func(r row) error { return scanStep(r, step) }, selectStep, key.FlowID[:], key.RunID) {
 			s.Steps[key] = step
 		}
 	}
@@ -48,13 +51,11 @@ func (t *tx) Load(need store.Need) (store.Snapshot, error) {
 		}
 	}
 	if len(need.Await) > 0 {
-		these := hexList(need.Flows)
-		for _, pair := range need.Await {
-			t.loadBuffered(&s, pair, these)
-		}
+		t.loadBuffered(&s, &need)
 	}
-	for _, pair := range need.Match {
-		t.loadWaiting(&s, pair)
+	t.loadOpen(&s, need.Callers)
+	for _, m := range need.Match {
+		t.loadWaiting(&s, m)
 	}
 	// After the first failure every statement returns it and does nothing, so asking once is enough.
 	if t.err != nil {
@@ -82,28 +83,6 @@ func (t *tx) loadFlow(s *store.Snapshot, id uuid.UUID) *flows.Flow {
 	return f
 }
 
-// What has expired or is for other flows is left out, however much of it there is: it must not crowd out what is kept for
-// these. The list of flows is read only where some event names its flow.
-const selectBuffered = `
-SELECT ` + externalColumns + ` FROM external_events INDEXED BY external_events_buffered
-WHERE outcome = 'buffered' AND topic = ? AND correlation_id = ? AND expires_at > ?
-	AND (flow_id IS NULL OR flow_id IN (SELECT unhex(value) FROM json_each(?)))
-ORDER BY at, id LIMIT ?`
-
-// loadBuffered adds the events that are kept for a pair and for any flow or one of these, a JSON list of ids in hex.
-func (t *tx) loadBuffered(s *store.Snapshot, pair flows.Pair, these string) {
-	if _, known := s.Buffered[pair]; known {
-		return
-	}
-	var list []*flows.ExternalEvent
-	_ = t.each(func(r row) error {
-		e := new(flows.ExternalEvent)
-		list = append(list, e)
-		return scanExternal(r, e)
-	}, selectBuffered, pair.Topic, pair.CorrelationID, s.Now.UnixMicro(), these, store.MatchLimit)
-	s.Buffered[pair] = list
-}
-
 // hexList is a JSON list of identifiers in hex.
 func hexList(ids []uuid.UUID) string {
 	var list strings.Builder
@@ -118,29 +97,26 @@ func hexList(ids []uuid.UUID) string {
 	return list.String()
 }
 
-const selectAwaiting = `
-SELECT flow_id FROM awaited WHERE topic = ? AND correlation_id = ? ORDER BY since, flow_id LIMIT ?`
-
 // loadWaiting adds the flows that wait for a pair. Where one no longer does (see repair) it looks again without it.
-func (t *tx) loadWaiting(s *store.Snapshot, pair flows.Pair) {
-	if _, known := s.Waiting[pair]; known {
+func (t *tx) loadWaiting(s *store.Snapshot, m store.Match) {
+	if _, known := s.Waiting[m]; known {
 		return
 	}
 	for t.err == nil {
-		ids, _ := t.ids(selectAwaiting, pair.Topic, pair.CorrelationID, store.MatchLimit+1)
+		ids := t.awaiting(m, store.MatchLimit+1)
 		var waiting []uuid.UUID
 		for _, id := range ids[:min(len(ids), store.MatchLimit)] {
 			f := t.loadFlow(s, id)
-			if f != nil && f.Wait != nil && slices.Contains(f.Wait.Pairs(), pair) {
+			if f != nil && f.Wait != nil && slices.Contains(f.Wait.Pairs(), m.Pair) {
 				waiting = append(waiting, id)
 				continue
 			}
 			t.repair(id, f)
 		}
 		if len(waiting) == min(len(ids), store.MatchLimit) {
-			s.Waiting[pair] = waiting
+			s.Waiting[m] = waiting
 			if len(ids) > store.MatchLimit {
-				s.More[pair] = true
+				s.More[m] = true
 			}
 			return
 		}

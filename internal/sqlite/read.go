@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"taskflow/internal/flows"
@@ -25,7 +26,7 @@ func (s *Store) read(ctx context.Context, fn func() error) error {
 	if errors.Is(err, flows.ErrNotFound) {
 		return flows.ErrNotFound
 	}
-	return classify(err)
+	return s.classify(err)
 }
 
 // stmt prepares a statement once for each reading connection. It is for constant statements only, so that their number
@@ -102,10 +103,11 @@ func (s *Store) snapshot(ctx context.Context, fn func(*sql.Tx) error) error {
 }
 
 // Flow implements [store.Reader].
-func (s *Store) Flow(ctx context.Context, id uuid.UUID) (*flows.Flow, error) {
+func (s *Store) Flow(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.Flow, error) {
 	f := new(flows.Flow)
 	err := s.read(ctx, func() error {
-		return s.one(ctx, func(r row) error { return scanFlow(r, f) }, selectFlow, id[:])
+		condition, args := covered("owner_session_key", owners)
+		return s.one(ctx, func(r row) error { return scanFlow(r, f) }, selectFlow+" AND "+condition, append([]any{id[:]}, args...)...)
 	})
 	if err != nil {
 		return nil, err
@@ -114,10 +116,12 @@ func (s *Store) Flow(ctx context.Context, id uuid.UUID) (*flows.Flow, error) {
 }
 
 // Step implements [store.Reader].
-func (s *Store) Step(ctx context.Context, key store.StepKey) (*flows.Step, error) {
+func (s *Store) Step(ctx context.Context, key store.StepKey, owners flows.Owners) (*flows.Step, error) {
 	step := new(flows.Step)
 	err := s.read(ctx, func() error {
-		return s.one(ctx, func(r row) error { return scanStep(r, step) }, selectStep, key.FlowID[:], key.RunID)
+		condition, args := flowCovered(key.FlowID, owners)
+		return s.one(ctx, func(r row) error { return scanStep(r, step) }, selectStep+" AND "+condition,
+			append([]any{key.FlowID[:], key.RunID}, args...)...)
 	})
 	if err != nil {
 		return nil, err
@@ -125,9 +129,12 @@ func (s *Store) Step(ctx context.Context, key store.StepKey) (*flows.Step, error
 	return step, nil
 }
 
-const selectSteps = `
+const (
+	selectSteps = `
 SELECT ` + stepColumns + ` FROM steps
-WHERE flow_id = ? AND (created_at, id) > (?, ?) ORDER BY created_at, id LIMIT ?`
+WHERE flow_id = ? AND (created_at, id) > (?, ?) AND `
+	inOrderOfCreation = ` ORDER BY created_at, id LIMIT ?`
+)
 
 // Steps implements [store.Reader].
 func (s *Store) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, error) {
@@ -136,16 +143,18 @@ func (s *Store) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, e
 	if q.From != nil {
 		after, afterID = q.From.CreatedAt.UnixMicro(), q.From.ID[:]
 	}
+	condition, conditionArgs := flowCovered(q.FlowID, q.Owners)
+	args := append(append([]any{q.FlowID[:], after, afterID}, conditionArgs...), q.Limit+1)
 	err := s.read(ctx, func() error {
 		err := s.each(ctx, func(r row) error {
 			step := new(flows.Step)
 			page.Items = append(page.Items, step)
 			return scanStep(r, step)
-		}, selectSteps, q.FlowID[:], after, afterID, q.Limit+1)
+		}, selectSteps+condition+inOrderOfCreation, args...)
 		if err != nil || len(page.Items) > 0 {
 			return err
 		}
-		return s.flowExists(ctx, q.FlowID)
+		return s.flowExists(ctx, q.FlowID, q.Owners)
 	})
 	if err != nil {
 		return store.StepPage{}, err
@@ -159,11 +168,12 @@ func (s *Store) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, e
 
 const selectFlowExists = `SELECT 1 FROM flows WHERE id = ?`
 
-// flowExists returns flows.ErrNotFound where there is no such flow. A list that has rows needs not ask: they are
+// flowExists returns flows.ErrNotFound where there is no such flow that is covered. A list that has rows needs not ask: they are
 // deleted with their flow.
-func (s *Store) flowExists(ctx context.Context, id uuid.UUID) error {
+func (s *Store) flowExists(ctx context.Context, id uuid.UUID, owners flows.Owners) error {
 	var one int
-	return s.one(ctx, func(r row) error { return r.Scan(&one) }, selectFlowExists, id[:])
+	condition, args := covered("owner_session_key", owners)
+	return s.one(ctx, func(r row) error { return r.Scan(&one) }, selectFlowExists+" AND "+condition, append([]any{id[:]}, args...)...)
 }
 
 // Each of these reads one index and nothing else.
@@ -194,13 +204,13 @@ func (s *Store) NextDue(ctx context.Context) (at time.Time, in time.Duration, ok
 }
 
 // Stats implements [store.Reader]. The counts are of one moment.
-func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
+func (s *Store) Stats(ctx context.Context, owners flows.Owners) (store.Stats, error) {
 	stats := store.Stats{ByStatus: make(map[flows.Status]int64, len(flows.Statuses))}
 	for _, status := range flows.Statuses {
 		stats.ByStatus[status] = 0
 	}
 	err := s.read(ctx, func() error {
-		return s.snapshot(ctx, func(tx *sql.Tx) error { return readStats(ctx, tx, &stats) })
+		return s.snapshot(ctx, func(tx *sql.Tx) error { return readStats(ctx, tx, owners, &stats) })
 	})
 	if err != nil {
 		return store.Stats{}, err
@@ -208,8 +218,37 @@ func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
 	return stats, nil
 }
 
-func readStats(ctx context.Context, tx *sql.Tx, stats *store.Stats) error {
-	rows, err := tx.QueryContext(ctx, countByStatus)
+// statistics are the statements of Stats.
+type statistics struct{ byStatus, byController, nextDue, oldest string }
+
+// The counts of those who do not cover everyone are of what the index on the owner finds; no other index is walked past
+// everybody else's flows.
+const (
+	countMineByStatus     = `SELECT f.status, count(*) FROM ` + fromOwner + ` WHERE `
+	countMineByController = `SELECT f.controller_id, count(*) FROM ` + fromOwner + ` WHERE `
+	selectMyOldestWaiting = `SELECT f.id, f.waiting_since FROM ` + fromOwner + ` WHERE f.waiting_since IS NOT NULL AND `
+	selectMyNextDue       = `SELECT f.due_at FROM ` + fromOwner + ` WHERE f.due_at IS NOT NULL AND f.waiting_since IS NOT NULL AND `
+)
+
+// statisticsOf are the statements for a caller, and the arguments that all of them begin with.
+func statisticsOf(owners flows.Owners) (statistics, []any) {
+	if owners == flows.Everyone {
+		return statistics{countByStatus, countByController, selectNextDue, selectOldestWaiting}, nil
+	}
+	var where clause
+	owned(&where, owners)
+	mine := where.text()
+	return statistics{
+		byStatus:     countMineByStatus + mine + ` GROUP BY f.status`,
+		byController: countMineByController + mine + ` GROUP BY f.controller_id ORDER BY 2 DESC, 1 LIMIT ?`,
+		nextDue:      selectMyNextDue + mine + ` ORDER BY f.due_at, f.id LIMIT 1`,
+		oldest:       selectMyOldestWaiting + mine + ` ORDER BY f.waiting_since, f.id LIMIT 1`,
+	}, where.args
+}
+
+func readStats(ctx context.Context, tx *sql.Tx, owners flows.Owners, stats *store.Stats) error {
+	ask, args := statisticsOf(owners)
+	rows, err := tx.QueryContext(ctx, ask.byStatus, args...)
 	err = eachRow(rows, err, func(r row) error {
 		var status flows.Status
 		var n int64
@@ -220,7 +259,7 @@ func readStats(ctx context.Context, tx *sql.Tx, stats *store.Stats) error {
 	if err != nil {
 		return err
 	}
-	rows, err = tx.QueryContext(ctx, countByController, store.MaxControllers)
+	rows, err = tx.QueryContext(ctx, ask.byController, append(slices.Clone(args), store.MaxControllers)...)
 	err = eachRow(rows, err, func(r row) error {
 		var c store.ControllerCount
 		err := r.Scan(&c.ControllerID, &c.Flows)
@@ -231,14 +270,14 @@ func readStats(ctx context.Context, tx *sql.Tx, stats *store.Stats) error {
 		return err
 	}
 	var due time.Time
-	switch err := tx.QueryRowContext(ctx, selectNextDue).Scan(micros{&due}); {
+	switch err := tx.QueryRowContext(ctx, ask.nextDue, args...).Scan(micros{&due}); {
 	case err == nil:
 		stats.NextTimer = &due
 	case !errors.Is(err, sql.ErrNoRows):
 		return err
 	}
 	var oldest store.WaitingFlow
-	err = tx.QueryRowContext(ctx, selectOldestWaiting).Scan(&oldest.FlowID, micros{&oldest.Since})
+	err = tx.QueryRowContext(ctx, ask.oldest, args...).Scan(&oldest.FlowID, micros{&oldest.Since})
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -254,12 +293,18 @@ const (
 // SchemaVersion implements [store.Reader]; a file that [Migrate] has never seen has version 0.
 func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 	var version int64
-	err := s.read(ctx, func() error {
-		var tables int
-		if err := s.readers.QueryRowContext(ctx, selectMigrated).Scan(&tables); err != nil || tables == 0 {
-			return err
-		}
-		return s.readers.QueryRowContext(ctx, selectVersion).Scan(&version)
+	err := s.read(ctx, func() (err error) {
+		version, err = s.schemaVersion(ctx)
+		return err
 	})
+	return version, err
+}
+
+func (s *Store) schemaVersion(ctx context.Context) (version int64, err error) {
+	var tables int
+	if err := s.readers.QueryRowContext(ctx, selectMigrated).Scan(&tables); err != nil || tables == 0 {
+		return 0, err
+	}
+	err = s.readers.QueryRowContext(ctx, selectVersion).Scan(&version)
 	return version, err
 }

@@ -149,7 +149,7 @@ func TestFlowsOfRelease1AreMigrated(t *testing.T) {
 	}
 	s := openAt(t, path, sqlite.Options{})
 	for _, want := range []*flows.Flow{plain, waiting, ended} {
-		got, err := s.Flow(t.Context(), want.ID)
+		got, err := s.Flow(t.Context(), want.ID, flows.Everyone)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +184,7 @@ func TestRelease1WorksOnThisSchema(t *testing.T) {
 		t.Errorf("pruned %d, %v; want 1", pruned, err)
 	}
 	old.erase(other.ID)
-	if page, err := old.s.Flows(t.Context(), store.FlowQuery{Limit: 5}); err != nil || len(page.Items) != 0 {
+	if page, err := old.s.Flows(t.Context(), store.FlowQuery{Owners: flows.Everyone, Limit: 5}); err != nil || len(page.Items) != 0 {
 		t.Errorf("%d flows left, %v", len(page.Items), err)
 	}
 }
@@ -208,9 +208,9 @@ func TestWhatRelease1HasChangedIsNotFoundByItsOldWait(t *testing.T) {
 	pair := flows.Pair{Topic: "pay", CorrelationID: "7"}
 	check := func(when string) {
 		t.Helper()
-		found := load(t, s, store.Need{Match: []flows.Pair{pair}})
-		if !slices.Equal(found.Waiting[pair], []uuid.UUID{kept.ID}) || found.More[pair] {
-			t.Errorf("%s: %v wait for the event, want %s alone", when, found.Waiting[pair], kept.ID)
+		found := load(t, s, store.Need{Match: []store.Match{{Pair: pair, Owners: flows.Everyone}}})
+		if !slices.Equal(found.Waiting[store.Match{Pair: pair, Owners: flows.Everyone}], []uuid.UUID{kept.ID}) || found.More[store.Match{Pair: pair, Owners: flows.Everyone}] {
+			t.Errorf("%s: %v wait for the event, want %s alone", when, found.Waiting[store.Match{Pair: pair, Owners: flows.Everyone}], kept.ID)
 		}
 		now = *at(time.Hour)
 		if due := loadDue(t, s, 10); len(due) != 1 || due[kept.ID] == nil {
@@ -227,7 +227,7 @@ func TestWhatRelease1HasChangedIsNotFoundByItsOldWait(t *testing.T) {
 	}
 	// An id that is used again is another flow.
 	mustSave(t, s, created(waits(aFlow(3), either())))
-	if got := load(t, s, store.Need{Match: []flows.Pair{pair}}).Waiting[pair]; len(got) != 2 {
+	if got := load(t, s, store.Need{Match: []store.Match{{Pair: pair, Owners: flows.Everyone}}}).Waiting[store.Match{Pair: pair, Owners: flows.Everyone}]; len(got) != 2 {
 		t.Errorf("%v wait for the event, want two", got)
 	}
 }
@@ -249,9 +249,9 @@ func TestWhatRelease1HasErasedDoesNotCrowdOutWhatWaits(t *testing.T) {
 	for _, f := range w.Created[:2*store.MatchLimit+1] {
 		release1{t, s}.erase(f.ID)
 	}
-	found := load(t, s, store.Need{Match: []flows.Pair{pair}})
-	if got := found.Waiting[pair]; len(got) != 2 || found.More[pair] || len(found.Flows) != 2 {
-		t.Errorf("%d flows wait, more %v; want the two that are there", len(got), found.More[pair])
+	found := load(t, s, store.Need{Match: []store.Match{{Pair: pair, Owners: flows.Everyone}}})
+	if got := found.Waiting[store.Match{Pair: pair, Owners: flows.Everyone}]; len(got) != 2 || found.More[store.Match{Pair: pair, Owners: flows.Everyone}] || len(found.Flows) != 2 {
+		t.Errorf("%d flows wait, more %v; want the two that are there", len(got), found.More[store.Match{Pair: pair, Owners: flows.Everyone}])
 	}
 }
 

@@ -48,7 +48,8 @@ func microsOf(t *time.Time) any {
 
 // The columns that scanFlow reads, but for the state, which is read after them.
 const flowColumns = `id, mode, controller_id, owner_session_key, requester_origin, current_step, goal, status,
-	cancel_requested, revision, steps_total, steps_active, created_at, updated_at, ended_at, labels, resumed_by, wait`
+	cancel_requested, revision, steps_total, steps_active, created_at, updated_at, ended_at, created_by,
+	labels, resumed_by, wait`
 
 const (
 	selectFlow        = `SELECT ` + flowColumns + `, state FROM flows WHERE id = ?`
@@ -60,7 +61,7 @@ func scanFlow(r row, f *flows.Flow) error {
 	var resumedBy, wait []byte
 	err := r.Scan(&f.ID, &f.Mode, &f.ControllerID, &f.OwnerSessionKey, &f.RequesterOrigin, &f.CurrentStep, &f.Goal,
 		&f.Status, &f.CancelRequested, &f.Revision, &f.StepsTotal, &f.StepsActive, micros{&f.CreatedAt},
-		micros{&f.UpdatedAt}, nullMicros{&f.EndedAt}, &labels, &resumedBy, &wait, (*[]byte)(&f.State))
+		micros{&f.UpdatedAt}, nullMicros{&f.EndedAt}, &f.CreatedBy, &labels, &resumedBy, &wait, (*[]byte)(&f.State))
 	if err != nil {
 		return err
 	}
@@ -123,7 +124,7 @@ func scanEvent(r row, e *flows.Event) error {
 
 func scanAnswer(r row, a *store.Answer) error {
 	var key, fingerprint []byte
-	err := r.Scan(&key, &fingerprint, micros{&a.CreatedAt}, &a.Response)
+	err := r.Scan(&key, &fingerprint, micros{&a.CreatedAt}, &a.Owners, &a.Response)
 	copy(a.Key[:], key)
 	copy(a.Fingerprint[:], fingerprint)
 	return err

@@ -30,6 +30,9 @@ func (t *tx) Save(w store.Writes) error {
 	for i := range w.Answers {
 		t.saveAnswer(&w.Answers[i])
 	}
+	for caller, change := range w.Open {
+		t.do(countOpen, caller, change)
+	}
 	t.append(w.Events)
 	// After the first failure every statement returns it and does nothing, so asking once is enough.
 	return t.err
@@ -69,10 +72,10 @@ func (t *tx) erase(id uuid.UUID) {
 }
 
 const insertFlow = `
-INSERT INTO flows (id, mode, controller_id, owner_session_key, requester_origin, created_at,
+INSERT INTO flows (id, mode, controller_id, owner_session_key, requester_origin, created_at, created_by,
 	status, revision, cancel_requested, steps_total, steps_active, updated_at, ended_at, wait_kind, waiting_since,
 	due_at, current_step, goal, resumed_by, wait, labels, state)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 func (t *tx) create(f *flows.Flow) {
 	labels, err := encodeLabels(f.Labels)
@@ -80,8 +83,8 @@ func (t *tx) create(f *flows.Flow) {
 		t.fail(err)
 		return
 	}
-	args := append(make([]any, 0, 22), f.ID[:], string(f.Mode), f.ControllerID, f.OwnerSessionKey, f.RequesterOrigin,
-		f.CreatedAt.UnixMicro())
+	args := append(make([]any, 0, 23), f.ID[:], string(f.Mode), f.ControllerID, f.OwnerSessionKey, f.RequesterOrigin,
+		f.CreatedAt.UnixMicro(), f.CreatedBy)
 	args = appendChanging(args, f)
 	t.do(insertFlow, append(args, labels, string(f.State))...)
 	t.insertLabels(f)
@@ -160,16 +163,16 @@ func (t *tx) saveStep(s *flows.Step) {
 }
 
 const upsertAnswer = `
-INSERT INTO answers (key, fingerprint, created_at, response) VALUES (?, ?, ?, ?)
+INSERT INTO answers (key, fingerprint, created_at, owners, response) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET fingerprint = excluded.fingerprint, created_at = excluded.created_at,
-	response = excluded.response`
+	owners = excluded.owners, response = excluded.response`
 
 func (t *tx) saveAnswer(a *store.Answer) {
 	response := a.Response
 	if response == nil {
 		response = []byte{} // nil would be NULL
 	}
-	t.do(upsertAnswer, a.Key[:], a.Fingerprint[:], a.CreatedAt.UnixMicro(), response)
+	t.do(upsertAnswer, a.Key[:], a.Fingerprint[:], a.CreatedAt.UnixMicro(), string(a.Owners), response)
 }
 
 const insertEvent = `

@@ -97,7 +97,7 @@ func mustSave(t testing.TB, s store.Updater, w store.Writes) {
 // lastSeq is the number of the last event, 0 where there is none.
 func lastSeq(t testing.TB, s store.Reader) int64 {
 	t.Helper()
-	page, err := s.Events(t.Context(), store.EventQuery{Desc: true, Limit: 1})
+	page, err := s.Events(t.Context(), store.EventQuery{Owners: flows.Everyone, Desc: true, Limit: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestClosedStoreIsUnavailable(t *testing.T) {
 	if err := save(t.Context(), s, created(aFlow(1))); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("Update: %v", err)
 	}
-	if _, err := s.Flow(t.Context(), uuid.New()); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := s.Flow(t.Context(), uuid.New(), flows.Everyone); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("Flow: %v", err)
 	}
 }
@@ -208,20 +208,29 @@ func TestOneReaderIsEnough(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	reads := []func() error{
-		func() error { _, err := s.Flows(ctx, store.FlowQuery{Limit: 5}); return err },
+		func() error { _, err := s.Flows(ctx, store.FlowQuery{Owners: flows.Everyone, Limit: 5}); return err },
 		func() error {
-			_, err := s.Flows(ctx, store.FlowQuery{Limit: 5, WithoutState: true, Mode: f.Mode})
+			_, err := s.Flows(ctx, store.FlowQuery{Owners: flows.Everyone, Limit: 5, WithoutState: true, Mode: f.Mode})
 			return err
 		},
-		func() error { _, err := s.Events(ctx, store.EventQuery{Limit: 5, Mode: f.Mode}); return err },
 		func() error {
-			_, err := s.Events(ctx, store.EventQuery{Limit: 5, FlowID: f.ID, FromFlow: true, After: new(int64(9))})
+			_, err := s.Events(ctx, store.EventQuery{Owners: flows.Everyone, Limit: 5, Mode: f.Mode})
 			return err
 		},
-		func() error { _, err := s.Steps(ctx, store.StepQuery{Limit: 5, FlowID: f.ID}); return err },
-		func() error { _, err := s.Stats(ctx); return err },
+		func() error {
+			_, err := s.Events(ctx, store.EventQuery{Owners: flows.Everyone, Limit: 5, FlowID: f.ID, FromFlow: true, After: new(int64(9))})
+			return err
+		},
+		func() error {
+			_, err := s.Steps(ctx, store.StepQuery{Owners: flows.Everyone, Limit: 5, FlowID: f.ID})
+			return err
+		},
+		func() error { _, err := s.Stats(ctx, flows.Everyone); return err },
 		func() error { _, err := s.SchemaVersion(ctx); return err },
-		func() error { _, err := s.ExternalEvents(ctx, store.ExternalEventQuery{Limit: 5}); return err },
+		func() error {
+			_, err := s.ExternalEvents(ctx, store.ExternalEventQuery{Owners: flows.Everyone, Limit: 5})
+			return err
+		},
 		func() error { _, err := s.Delivering(ctx, 5); return err },
 		func() error { _, _, _, err := s.NextDue(ctx); return err },
 		func() error { _, err := s.CountEnded(ctx, f.CreatedAt); return err },
@@ -255,7 +264,7 @@ func TestReaderSeesWhatWasAnswered(t *testing.T) {
 	mustSave(t, s, created(f))
 	for range 200 {
 		mustSave(t, s, changed(f, func(*flows.Flow) {}))
-		got, err := s.Flow(t.Context(), f.ID)
+		got, err := s.Flow(t.Context(), f.ID, flows.Everyone)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,7 +285,7 @@ func TestSecondStoreOnTheSameFile(t *testing.T) {
 				if err := save(t.Context(), s, created(aFlow(i*each+n))); err != nil {
 					t.Errorf("store %d: %v", i, err)
 				}
-				if _, err := s.Flow(t.Context(), aFlow(i*each+n).ID); err != nil {
+				if _, err := s.Flow(t.Context(), aFlow(i*each+n).ID, flows.Everyone); err != nil {
 					t.Errorf("store %d: %v", i, err)
 				}
 			}

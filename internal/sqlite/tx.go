@@ -99,7 +99,7 @@ func (t *tx) stmt(query string) (*sql.Stmt, error) {
 // fail notes an error in the store's terms.
 func (t *tx) fail(err error) error {
 	if err != nil && t.err == nil {
-		t.err = classify(err)
+		t.err = t.s.classify(err)
 	}
 	return t.err
 }

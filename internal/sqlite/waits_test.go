@@ -101,7 +101,7 @@ func TestDueToTheMicrosecond(t *testing.T) {
 		if !ok || err != nil || !next.Equal(due) || in != c.before {
 			t.Errorf("next due %v in %v, %v, %v; want %v in %v", next, in, ok, err, due, c.before)
 		}
-		if stats, err := s.Stats(t.Context()); err != nil || stats.NextTimer == nil || !stats.NextTimer.Equal(due) {
+		if stats, err := s.Stats(t.Context(), flows.Everyone); err != nil || stats.NextTimer == nil || !stats.NextTimer.Equal(due) {
 			t.Errorf("next timer %v, %v; want %v", stats.NextTimer, err, due)
 		}
 	}
@@ -153,10 +153,14 @@ func TestMatchingIsByBothPartsToTheLetter(t *testing.T) {
 	for n, p := range pairs {
 		mustSave(t, s, created(waits(aFlow(n), event1(p.Topic, p.CorrelationID))))
 	}
-	found := load(t, s, store.Need{Match: append(pairs, pairs...)})
+	var matches []store.Match
+	for _, p := range append(pairs, pairs...) {
+		matches = append(matches, store.Match{Pair: p, Owners: flows.Everyone})
+	}
+	found := load(t, s, store.Need{Match: matches})
 	for n, p := range pairs {
-		if !slices.Equal(found.Waiting[p], []uuid.UUID{aFlow(n).ID}) || found.Flows[aFlow(n).ID] == nil {
-			t.Errorf("%q is awaited by %v", p, found.Waiting[p])
+		if !slices.Equal(found.Waiting[store.Match{Pair: p, Owners: flows.Everyone}], []uuid.UUID{aFlow(n).ID}) || found.Flows[aFlow(n).ID] == nil {
+			t.Errorf("%q is awaited by %v", p, found.Waiting[store.Match{Pair: p, Owners: flows.Everyone}])
 		}
 	}
 }
@@ -195,7 +199,7 @@ func TestUpdateWithoutWaitLeavesTheMatchingAlone(t *testing.T) {
 	if after := derived(t, s); !slices.Equal(before, after) {
 		t.Errorf("matched by %q, before %q", after, before)
 	}
-	if got := load(t, s, store.Need{Match: []flows.Pair{pair}}).Waiting[pair]; len(got) != 1 {
+	if got := load(t, s, store.Need{Match: []store.Match{{Pair: pair, Owners: flows.Everyone}}}).Waiting[store.Match{Pair: pair, Owners: flows.Everyone}]; len(got) != 1 {
 		t.Errorf("%v wait", got)
 	}
 }
@@ -203,6 +207,6 @@ func TestUpdateWithoutWaitLeavesTheMatchingAlone(t *testing.T) {
 // anEvent is the n-th of external events that are each a second younger than the one before, and are not kept.
 func anEvent(n int, pair flows.Pair, outcome flows.EventOutcome) *flows.ExternalEvent {
 	at := testEpoch.Add(time.Duration(n) * time.Second)
-	return &flows.ExternalEvent{ID: uuid.NewSHA1(uuid.NameSpaceURL, fmt.Append(nil, n)), Pair: pair, Actor: "shop",
+	return &flows.ExternalEvent{Owners: flows.Everyone, ID: uuid.NewSHA1(uuid.NameSpaceURL, fmt.Append(nil, n)), Pair: pair, Actor: "shop",
 		Payload: json.RawMessage(`{"n":1.10}`), At: at, ExpiresAt: at, Outcome: outcome}
 }

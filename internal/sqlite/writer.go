@@ -208,8 +208,7 @@ func (t *tx) commit() error {
 		return nil
 	}
 	t.s.giveUp("commit", err)
-	switch primaryCode(err) {
-	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY:
+	if code := primaryCode(err); code == sqlite3.SQLITE_FULL || code == sqlite3.SQLITE_BUSY || codeOf(err) == sqlite3.SQLITE_IOERR_WRITE {
 		// The write of a page failed, or none was tried: the mark that ends a commit, which is written last, is not
 		// in the log.
 		return unavailable(err)

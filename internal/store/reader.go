@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"taskflow/internal/flows"
@@ -11,21 +12,28 @@ import (
 
 // Reader reads what is committed: a change that was answered is seen by every read that begins afterwards.
 // Errors: ErrUnavailable, ctx's error, and those named with a method.
+//
+// Owners, given apart or in a query, is what the caller covers; the zero value covers nothing. A flow that it does not
+// cover, with its steps and events, is as one that does not exist; a receipt, where it does not cover all that the
+// event's sender covers. Methods without it are the server's own.
 type Reader interface {
 	// Flow reads one flow, or flows.ErrNotFound.
-	Flow(ctx context.Context, id uuid.UUID) (*flows.Flow, error)
+	Flow(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.Flow, error)
 	// Flows reads one page of the flows that match q, in q's order, without a repeat or a gap between pages: a flow
 	// that was committed before the first page was read, and does not change, is on exactly one page.
 	Flows(ctx context.Context, q FlowQuery) (FlowPage, error)
 	// Step reads one step, or flows.ErrNotFound.
-	Step(ctx context.Context, key StepKey) (*flows.Step, error)
+	Step(ctx context.Context, key StepKey, owners flows.Owners) (*flows.Step, error)
 	// Steps reads one page of a flow's steps, oldest first, or flows.ErrNotFound where there is no such flow.
 	Steps(ctx context.Context, q StepQuery) (StepPage, error)
 	// Events reads one page of the audit trail in the order of Seq, or flows.ErrNotFound where q names a flow that
 	// does not exist and is FromFlow.
 	Events(ctx context.Context, q EventQuery) (EventPage, error)
+	// Tail reads on in the feed: the events of all flows with a Seq above after, in the order of Seq, at most limit, each
+	// with what its flow is filtered by. Events of a flow that was erased are gone.
+	Tail(ctx context.Context, after int64, limit int) ([]FeedEvent, error)
 	// ExternalEvent reads one receipt, or flows.ErrNotFound. Its Outcome is as of the database's clock.
-	ExternalEvent(ctx context.Context, id uuid.UUID) (*flows.ExternalEvent, error)
+	ExternalEvent(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.ExternalEvent, error)
 	// ExternalEvents reads one page of receipts, newest first. Their Outcomes are as of the database's clock.
 	ExternalEvents(ctx context.Context, q ExternalEventQuery) (ExternalEventPage, error)
 	// Delivering lists external events that are still being delivered, oldest first, at most limit.
@@ -37,8 +45,10 @@ type Reader interface {
 	CountEnded(ctx context.Context, before time.Time) (int64, error)
 	// CallbackKeys reads every key, oldest first.
 	CallbackKeys(ctx context.Context) ([]CallbackKey, error)
-	// Stats counts.
-	Stats(ctx context.Context) (Stats, error)
+	// APIKeys reads every key, oldest first.
+	APIKeys(ctx context.Context) ([]APIKey, error)
+	// Stats counts the flows that are covered.
+	Stats(ctx context.Context, owners flows.Owners) (Stats, error)
 	// SchemaVersion reads the version of the last migration that was applied.
 	SchemaVersion(ctx context.Context) (int64, error)
 }
@@ -61,8 +71,9 @@ func (o FlowOrder) Desc() bool { return o == CreatedDesc || o == UpdatedDesc }
 // ByUpdate reports whether the order goes by the last change.
 func (o FlowOrder) ByUpdate() bool { return o == UpdatedAsc || o == UpdatedDesc }
 
-// FlowQuery selects flows. A zero field does not narrow.
+// FlowQuery selects flows. A zero field does not narrow, but for Owners.
 type FlowQuery struct {
+	Owners          flows.Owners // what the caller covers
 	OwnerSessionKey string
 	ControllerID    string
 	Mode            flows.Mode
@@ -106,6 +117,7 @@ type FlowPage struct {
 // StepQuery selects the steps of a flow.
 type StepQuery struct {
 	FlowID uuid.UUID
+	Owners flows.Owners  // what the caller covers
 	Limit  int           // at least 1
 	From   *StepPosition // the Next of the page before
 }
@@ -122,8 +134,9 @@ type StepPage struct {
 	Next  *StepPosition
 }
 
-// EventQuery selects audit events. A zero field does not narrow.
+// EventQuery selects audit events. A zero field does not narrow, but for Owners.
 type EventQuery struct {
+	Owners flows.Owners // what the caller covers
 	FlowID uuid.UUID
 	// FromFlow asks for the trail of FlowID itself: an unknown flow is an error, not an empty page.
 	FromFlow        bool
@@ -138,6 +151,27 @@ type EventQuery struct {
 	Limit int // at least 1
 }
 
+// FeedEvent is an event with what its flow is filtered by, none of which ever changes.
+type FeedEvent struct {
+	flows.Event
+	OwnerSessionKey string
+	ControllerID    string
+	Mode            flows.Mode
+}
+
+// OfOneFlow reports whether q narrows to FlowID. With FromFlow the zero UUID is an id like any other, that a request may
+// name, and must not open the whole trail.
+func (q *EventQuery) OfOneFlow() bool { return q.FromFlow || q.FlowID != uuid.Nil }
+
+// Matches reports whether an event is covered by q.Owners and passes every filter of q. Where the list begins and ends is not looked at.
+func (q *EventQuery) Matches(e *FeedEvent) bool {
+	return q.Owners.Covers(e.OwnerSessionKey) && (!q.OfOneFlow() || e.FlowID == q.FlowID) &&
+		(q.OwnerSessionKey == "" || e.OwnerSessionKey == q.OwnerSessionKey) &&
+		(q.ControllerID == "" || e.ControllerID == q.ControllerID) &&
+		(q.Mode == "" || e.Mode == q.Mode) &&
+		(len(q.Kinds) == 0 || slices.Contains(q.Kinds, e.Kind))
+}
+
 // EventPage is one page of events. A page may be short or empty where few events match; Next is nil only where the
 // list had no more when it was read.
 type EventPage struct {
@@ -145,8 +179,9 @@ type EventPage struct {
 	Next  *int64 // the After of the next page
 }
 
-// ExternalEventQuery selects receipts. A zero field does not narrow.
+// ExternalEventQuery selects receipts. A zero field does not narrow, but for Owners.
 type ExternalEventQuery struct {
+	Owners        flows.Owners // what the caller covers
 	Topic         string
 	CorrelationID string
 	// Either narrows to receipts whose topic or whose correlation id is that of EitherOf.
@@ -169,7 +204,7 @@ type ExternalEventPage struct {
 	Next  *EventPosition
 }
 
-// Stats are counts over all flows.
+// Stats are counts over the flows that are covered.
 type Stats struct {
 	ByStatus     map[flows.Status]int64 // every status, 0 where there is none
 	ByController []ControllerCount      // most flows first, then by name; at most MaxControllers

@@ -58,6 +58,28 @@ type Updater interface {
 	// AddCallbackKey records a key that signs callback URLs. With onlyFirst it does so only where there is none yet,
 	// also when several servers try at once.
 	AddCallbackKey(ctx context.Context, key CallbackKey, onlyFirst bool) error
+
+	// AddAPIKey records a key; flows.ErrAlreadyExists where its id is taken by another.
+	AddAPIKey(ctx context.Context, key APIKey) error
+	// RevokeAPIKey revokes a key as of the database's clock, or does nothing where that was done before;
+	// flows.ErrNotFound where there is no such key.
+	RevokeAPIKey(ctx context.Context, id string) error
+	// NoteKeyUse records when keys were last used, by their ids. An earlier time than the recorded one, or an unknown
+	// id, changes nothing.
+	NoteKeyUse(ctx context.Context, used map[string]time.Time) error
+}
+
+// APIKey lets a caller in. The key itself is not kept.
+type APIKey struct {
+	ID     string
+	Name   string   // of the caller, as the audit trail shows it
+	Hash   [32]byte // SHA-256 of the exact key
+	Scopes []string // none has a space
+	Owners flows.Owners
+	// Times are UTC with microseconds.
+	CreatedAt time.Time
+	// ExpiresAt, RevokedAt and LastUsedAt are nil where that is not so.
+	ExpiresAt, RevokedAt, LastUsedAt *time.Time
 }
 
 // CallbackKey signs callback URLs. The newest signs those of new waits; the others are kept for the waits they signed.
@@ -94,15 +116,36 @@ type Tx interface {
 // Need is what a transaction is going to look at. Duplicates are allowed.
 type Need struct {
 	Answers []AnswerKey
-	Flows   []uuid.UUID
-	Steps   []StepKey // their flows must be in Flows
+	// Flows are looked at whoever owns them: by the server itself, by callers that cover everyone, and by a Create, which
+	// must know that its id is taken.
+	Flows []uuid.UUID
+	// Owned are looked at where they are covered; one that is not is neither locked nor read, unless it is in Flows too.
+	Owned []OwnedFlow
+	Steps []StepKey // their flows must be in Flows or Owned; one whose flow is not read is not read either
+	// Creating are the owners of flows that may be created, whose waits may begin in the same transaction.
+	Creating []string
 	// Await are pairs for which a wait may begin or an event be kept: they are locked, and their buffered events read.
 	Await []flows.Pair
-	// Match are pairs for which an external event is there: they are locked, and the flows that wait for them are
-	// locked and read, at most MatchLimit of each pair.
-	Match []flows.Pair
+	// Match are pairs for which an external event is there: they are locked, and the flows that wait for them and are
+	// covered are locked and read, at most MatchLimit of each.
+	Match []Match
 	// Events are external events to read by id.
 	Events []uuid.UUID
+	// Callers are those whose open flows are counted. Nothing is locked for that: changes that commit at the same
+	// instant do not see each other's.
+	Callers []string
+}
+
+// OwnedFlow is a flow, and what the caller who names it covers.
+type OwnedFlow struct {
+	ID     uuid.UUID
+	Owners flows.Owners
+}
+
+// Match is the pair of an external event, and what its sender covers.
+type Match struct {
+	flows.Pair
+	Owners flows.Owners
 }
 
 // MatchLimit is how many flows one transaction offers an external event to.
@@ -120,8 +163,9 @@ type AnswerKey [32]byte
 // Answer is the stored answer to a request with an idempotency key.
 type Answer struct {
 	Key         AnswerKey
-	Fingerprint [32]byte // SHA-256 of the request, to tell a repeat from another request
-	Response    []byte   // opaque here
+	Fingerprint [32]byte     // SHA-256 of the request, to tell a repeat from another request
+	Owners      flows.Owners // what the caller covered when it made the request
+	Response    []byte       // opaque here
 	CreatedAt   time.Time
 }
 
@@ -132,15 +176,18 @@ type Snapshot struct {
 	Flows   map[uuid.UUID]*flows.Flow
 	Steps   map[StepKey]*flows.Step
 	Answers map[AnswerKey]*Answer
-	// Buffered are the kept events of Need.Await that are for any flow or for one of Need.Flows, oldest first, at most
-	// MatchLimit of each pair; some may have expired, but none stands in the way of one that has not.
+	// Buffered are the kept events of Need.Await that are for any flow or for one of Need.Flows and Need.Owned, and whose
+	// sender covers everyone, one of Need.Creating or the owner of one of those flows; oldest first, at most MatchLimit of
+	// each pair and sender's Owners. Some may have expired, but none stands in the way of one that has not.
 	Buffered map[flows.Pair][]*flows.ExternalEvent
 	// Waiting are the flows that wait for the pairs of Need.Match, the longest first; each is in Flows too. More says
 	// that there are others.
-	Waiting map[flows.Pair][]uuid.UUID
-	More    map[flows.Pair]bool
+	Waiting map[Match][]uuid.UUID
+	More    map[Match]bool
 	// Events are those of Need.Events that exist.
 	Events map[uuid.UUID]*flows.ExternalEvent
+	// Open are how many flows that have not ended each of Need.Callers has created; 0 may be missing.
+	Open map[string]int64
 }
 
 // Writes is the net effect of a batch of changes. A flow is in at most one of Created and Updated; one that is in
@@ -159,11 +206,14 @@ type Writes struct {
 	ExternalEvents []*flows.ExternalEvent
 	// Answers replace a stored answer of the same key (one that has expired).
 	Answers []Answer
+	// Open changes the counts of open flows, by the caller that created them. A count never goes below zero. The release
+	// before does not keep them: flows that it ends while both run stay counted.
+	Open map[string]int64
 }
 
 // Empty reports whether there is nothing to write.
 func (w *Writes) Empty() bool {
-	return len(w.Erased)+len(w.Created)+len(w.Updated)+len(w.Steps)+len(w.Events)+len(w.ExternalEvents)+len(w.Answers) == 0
+	return len(w.Erased)+len(w.Created)+len(w.Updated)+len(w.Steps)+len(w.Events)+len(w.ExternalEvents)+len(w.Answers)+len(w.Open) == 0
 }
 
 // FlowUpdate is a recorded flow as it is to be. The flags spare the database what has not changed.
@@ -172,4 +222,6 @@ type FlowUpdate struct {
 	State  bool // State differs
 	Labels bool // Labels differ
 	Wait   bool // Wait differs: what it waits for, and when it is due, is recorded for matching
+	// Narrow says that nothing but the goal, the current step, the state, the labels, the revision and UpdatedAt differs.
+	Narrow bool
 }

@@ -78,13 +78,13 @@ func (m *Metrics) addBuildInfo(version string) {
 
 func (m *Metrics) addHTTP() {
 	count := m.counter("http_requests_total", "Requests answered.", "route", "method", "status")
-	took := m.histogram("http_request_duration_seconds", "From a request's header to the end of its answer.", latencyBounds(), "route", "method")
+	took := m.histogram("http_request_duration_seconds", "From a request's header to the end of its answer; without live streams and requests that wait.", latencyBounds(), "route", "method")
 	m.requests = newChildren(func(l requestLabels) requestSeries {
 		return requestSeries{count.WithLabelValues(l.route, l.method, classes[l.class]), took.WithLabelValues(l.route, l.method)}
 	})
 	changes := m.counter("changes_total", "Commands answered, alone or in a batch.", "command", "outcome")
 	m.changes = newChildren(func(l changeLabels) prometheus.Counter { return changes.WithLabelValues(l.command, l.outcome) })
-	m.streams = m.gauge("streams", "Live streams that are open.").WithLabelValues()
+	m.streams = m.gauge("streams", "Live streams, and requests that wait, that are open.").WithLabelValues()
 }
 
 func (m *Metrics) addEngine() {
@@ -142,8 +142,9 @@ func (m *Metrics) Handler(log *slog.Logger) http.Handler {
 // classes are the values of the label status.
 var classes = [...]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
 
-// Request counts a request. A method that HTTP does not define is "other": a client may send any word.
-func (m *Metrics) Request(route, method string, status int, took time.Duration) {
+// Request counts a request. A method that HTTP does not define is "other": a client may send any word. How long a lasting one
+// took tells nothing of the server.
+func (m *Metrics) Request(route, method string, status int, took time.Duration, lasting bool) {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
 	default:
@@ -155,7 +156,9 @@ func (m *Metrics) Request(route, method string, status int, took time.Duration) 
 	}
 	series := m.requests.get(requestLabels{route, method, class})
 	series.count.Inc()
-	series.took.Observe(took.Seconds())
+	if !lasting {
+		series.took.Observe(took.Seconds())
+	}
 }
 
 // Change counts a command.
@@ -163,7 +166,7 @@ func (m *Metrics) Change(command, outcome string) {
 	m.changes.get(changeLabels{command, outcome}).Inc()
 }
 
-// Streams counts live streams up, or with a minus sign down.
+// Streams counts live streams and requests that wait up, or with a minus sign down.
 func (m *Metrics) Streams(opened int) { m.streams.Add(float64(opened)) }
 
 // Committed counts a transaction of the engine.

@@ -20,7 +20,7 @@ func TestMetrics_CostNothingToCount(t *testing.T) {
 
 // countOne is what a request that changes a flow alone in its batch is counted by.
 func countOne(m *Metrics) {
-	m.Request("/flows/{id}/state", "POST", 200, 3*time.Millisecond)
+	m.Request("/flows/{id}/state", "POST", 200, 3*time.Millisecond, false)
 	m.Change("state", "ok")
 	m.Committed("changes", 1, 2*time.Millisecond, "committed")
 }
@@ -37,12 +37,28 @@ func BenchmarkMetrics(b *testing.B) {
 func TestMetrics_LabelsAreBounded(t *testing.T) {
 	m := NewMetrics("test")
 	for _, status := range []int{0, 101, 200, 599, 600, 999999} {
-		m.Request("/flows", "BREW", status, time.Second)
+		m.Request("/flows", "BREW", status, time.Second, false)
 	}
 	text := served(t, m)
 	if strings.Contains(text, "BREW") || !strings.Contains(text, `method="other",route="/flows",status="5xx"} 1`) ||
 		!strings.Contains(text, `method="other",route="/flows",status="none"} 3`) {
 		t.Errorf("the metrics are\n%s", text)
+	}
+}
+
+// TestMetrics_LastingRequestsHaveNoDuration holds that live streams and requests that wait are counted, and are no latency.
+func TestMetrics_LastingRequestsHaveNoDuration(t *testing.T) {
+	m := NewMetrics("test")
+	m.Request("/events", "GET", 200, time.Second, false)
+	m.Request("/events", "GET", 200, time.Hour, true)
+	text := served(t, m)
+	for _, want := range []string{
+		`taskflow_http_requests_total{method="GET",route="/events",status="2xx"} 2`,
+		`taskflow_http_request_duration_seconds_count{method="GET",route="/events"} 1`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s is not in\n%s", want, text)
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,7 +32,8 @@ type Options struct {
 	Settings map[string]string
 }
 
-// Cluster is a private PostgreSQL server in a temporary folder, reached through a Unix socket there and by no network.
+// Cluster is a private PostgreSQL server in a temporary folder, reached through a Unix socket there and by no network,
+// unless its settings say so.
 // It ends with this process, however this process ends: see leash. Its methods must not be called at once.
 type Cluster struct {
 	root    string // the temporary folder: data/, the socket and the log
@@ -86,6 +88,9 @@ func StartCluster(ctx context.Context, o Options) (*Cluster, error) {
 // URL is the address of a database of the cluster. It stays the same across Kill and Start.
 func (c *Cluster) URL(database string) string {
 	query := url.Values{"host": {c.root}, "user": {"postgres"}, "sslmode": {"disable"}}
+	if port := c.options.Settings["port"]; port != "" {
+		query.Set("port", port) // it is part of the socket's name
+	}
 	return "postgres:///" + url.PathEscape(database) + "?" + query.Encode()
 }
 
@@ -195,16 +200,28 @@ func (c *Cluster) initialize(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := os.Chown(c.root, uid, gid); err != nil {
-			return fmt.Errorf("handing the folder over: %w", err)
-		}
 		c.account.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		if err := c.Own(c.root); err != nil {
+			return err
+		}
 	}
 	initdb := exec.CommandContext(ctx, filepath.Join(c.bin, "initdb"), "--pgdata", c.data(), "--username=postgres",
 		"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
 	initdb.Dir, initdb.SysProcAttr, initdb.Env = c.root, c.account, environment()
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// Own hands a file or folder over to the account that the server runs as.
+func (c *Cluster) Own(path string) error {
+	account := c.account.Credential
+	if account == nil {
+		return nil
+	}
+	if err := os.Chown(path, int(account.Uid), int(account.Gid)); err != nil {
+		return fmt.Errorf("handing %s over: %w", path, err)
 	}
 	return nil
 }
@@ -248,6 +265,20 @@ func findPrograms() (string, error) {
 		}
 	}
 	return "", errors.Join(ErrNoPostgres, err)
+}
+
+// Program is the path of one of PostgreSQL's programs, like pg_dump: of the version that a cluster runs, or else the one on
+// PATH. It fails the test where there is none.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	if bin, err := findPrograms(); err == nil && runnable(bin, name) {
+		return filepath.Join(bin, name)
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatalf("PostgreSQL's program %s was not found: %v", name, err)
+	}
+	return path
 }
 
 func runnable(bin, program string) bool {

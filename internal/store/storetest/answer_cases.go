@@ -30,7 +30,7 @@ func answerText(a *store.Answer) string {
 	if a == nil {
 		return "-"
 	}
-	return fmt.Sprintf("answer %x %x %s %q", a.Key, a.Fingerprint, timeText(a.CreatedAt), a.Response)
+	return fmt.Sprintf("answer %x %x %q %s %q", a.Key, a.Fingerprint, a.Owners, timeText(a.CreatedAt), a.Response)
 }
 
 func expectAnswer(t *testing.T, s store.Store, want store.Answer) {

@@ -212,7 +212,7 @@ func testDueGone(t *testing.T, s store.Store) {
 		if action == nil {
 			continue
 		}
-		refusals, err := apply(t.Context(), s, at(50), flows.Command{FlowID: flowID(n), Action: action})
+		refusals, err := apply(t.Context(), s, at(50), flows.Command{Owners: flows.Everyone, FlowID: flowID(n), Action: action})
 		if err != nil || refusals[0] != nil {
 			t.Fatalf("%T: %v, %v", action, err, refusals[0])
 		}
@@ -354,7 +354,7 @@ func testManyDue(t *testing.T, s store.Store) {
 	}
 	save(t, s, created)
 	expectDue(t, s, n)
-	snapshot := load(t, s, store.Need{Match: []flows.Pair{{Topic: "u", CorrelationID: "0"}, {Topic: "t", CorrelationID: "7"}}})
+	snapshot := load(t, s, store.Need{Match: []store.Match{{Pair: flows.Pair{Topic: "u", CorrelationID: "0"}, Owners: flows.Everyone}, {Pair: flows.Pair{Topic: "t", CorrelationID: "7"}, Owners: flows.Everyone}}})
 	if len(snapshot.Flows) != n/2+1 {
 		t.Errorf("%d flows wait for the pairs, want %d", len(snapshot.Flows), n/2+1)
 	}
@@ -362,7 +362,7 @@ func testManyDue(t *testing.T, s store.Store) {
 	if got := len(loadDue(t, s, n).Flows); got != n {
 		t.Errorf("%d flows are due, want %d", got, n)
 	}
-	snapshot = load(t, s, store.Need{Match: []flows.Pair{{Topic: "u", CorrelationID: "0"}, {Topic: "t", CorrelationID: "1"}}})
+	snapshot = load(t, s, store.Need{Match: []store.Match{{Pair: flows.Pair{Topic: "u", CorrelationID: "0"}, Owners: flows.Everyone}, {Pair: flows.Pair{Topic: "t", CorrelationID: "1"}, Owners: flows.Everyone}}})
 	if len(snapshot.Flows) != n/2 {
 		t.Errorf("%d flows wait for the pairs, want %d", len(snapshot.Flows), n/2)
 	}

@@ -17,7 +17,7 @@ import (
 
 func exists(t *testing.T, s store.Store, id uuid.UUID) bool {
 	t.Helper()
-	_, err := s.Flow(t.Context(), id)
+	_, err := s.Flow(t.Context(), id, flows.Everyone)
 	if err != nil && !errors.Is(err, flows.ErrNotFound) {
 		t.Fatal(err)
 	}

@@ -56,12 +56,12 @@ func queryText(q store.FlowQuery) string {
 func testEmptyList(t *testing.T, s store.Store) {
 	for _, q := range []store.FlowQuery{{}, {Order: store.UpdatedAsc}, {GoalContains: "x"}, {OwnerSessionKey: "o"}} {
 		q.Limit = 5
-		page, err := s.Flows(t.Context(), q)
+		page, err := s.Flows(t.Context(), forEveryone(q))
 		if err != nil || len(page.Items) != 0 || page.Next != nil {
 			t.Errorf("%s: %v, %v", queryText(q), page, err)
 		}
 	}
-	page, err := s.Events(t.Context(), store.EventQuery{Limit: 5})
+	page, err := s.Events(t.Context(), store.EventQuery{Owners: flows.Everyone, Limit: 5})
 	if err != nil || len(page.Items) != 0 || page.Next != nil {
 		t.Errorf("Events: %v, %v", page, err)
 	}
@@ -235,14 +235,14 @@ func testOrders(t *testing.T, s store.Store) {
 	population(t, s)
 	for _, order := range orders() {
 		for _, limit := range []int{1, 2, 3, 7, 11, 12, 13} {
-			expectLetters(t, s, store.FlowQuery{Order: order, Limit: limit}, inOrder(order, func(rune) bool { return true }))
+			expectLetters(t, s, store.FlowQuery{Owners: flows.Everyone, Order: order, Limit: limit}, inOrder(order, func(rune) bool { return true }))
 		}
 	}
 }
 
 func testDefaultOrder(t *testing.T, s store.Store) {
 	population(t, s)
-	expectLetters(t, s, store.FlowQuery{Limit: 5}, "ljkihfgedabc")
+	expectLetters(t, s, store.FlowQuery{Owners: flows.Everyone, Limit: 5}, "ljkihfgedabc")
 }
 
 // testOrderByCommit has changes whose times do not rise in the order of their commits, and several of one flow.
@@ -258,7 +258,7 @@ func testOrderByCommit(t *testing.T, s store.Store) {
 	update(2, 70)
 	update(1, 75)
 	for limit := range 4 {
-		q := store.FlowQuery{Order: store.UpdatedAsc, Limit: limit + 1}
+		q := store.FlowQuery{Owners: flows.Everyone, Order: store.UpdatedAsc, Limit: limit + 1}
 		list, err := allFlows(t.Context(), s, q)
 		if err != nil {
 			t.Fatal(err)
@@ -275,7 +275,7 @@ func testOrderByCommit(t *testing.T, s store.Store) {
 func testWithoutState(t *testing.T, s store.Store) {
 	create(t, s, fullFlow(1))
 	for _, order := range orders() {
-		page, err := s.Flows(t.Context(), store.FlowQuery{Order: order, Limit: 5, WithoutState: true})
+		page, err := s.Flows(t.Context(), store.FlowQuery{Owners: flows.Everyone, Order: order, Limit: 5, WithoutState: true})
 		if err != nil || len(page.Items) != 1 {
 			t.Fatalf("%v, %v", page, err)
 		}
@@ -292,7 +292,7 @@ func testWithoutState(t *testing.T, s store.Store) {
 func testItems(t *testing.T, s store.Store) {
 	population(t, s)
 	for _, order := range orders() {
-		list, err := allFlows(t.Context(), s, store.FlowQuery{Order: order, Limit: 5})
+		list, err := allFlows(t.Context(), s, store.FlowQuery{Owners: flows.Everyone, Order: order, Limit: 5})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -300,7 +300,7 @@ func testItems(t *testing.T, s store.Store) {
 			same(t, "item", flowText(f), flowText(readFlow(t, s, f.ID)))
 		}
 	}
-	if _, err := s.Flow(t.Context(), flowID(77)); !errors.Is(err, flows.ErrNotFound) {
+	if _, err := s.Flow(t.Context(), flowID(77), flows.Everyone); !errors.Is(err, flows.ErrNotFound) {
 		t.Errorf("Flow = %v, want ErrNotFound", err)
 	}
 }

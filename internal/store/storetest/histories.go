@@ -35,13 +35,16 @@ func histories(t *testing.T, s store.Store) {
 
 // empty erases whatever the history before left.
 func empty(t *rapid.T, ctx context.Context, s store.Store) {
-	list, err := allFlows(ctx, s, store.FlowQuery{Limit: 100})
+	list, err := allFlows(ctx, s, store.FlowQuery{Owners: flows.Everyone, Limit: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var w store.Writes
+	w := store.Writes{Open: map[string]int64{}}
 	for _, f := range list {
 		w.Erased = append(w.Erased, f.ID)
+		if f.CreatedBy != "" && !f.Status.Terminal() {
+			w.Open[f.CreatedBy]--
+		}
 	}
 	err = s.Update(ctx, func(tx store.Tx) error {
 		if _, err := tx.Load(needOf(w)); err != nil {
@@ -60,7 +63,7 @@ func empty(t *rapid.T, ctx context.Context, s store.Store) {
 
 // emptyReceipts takes back what is kept, and sweeps.
 func emptyReceipts(t *rapid.T, ctx context.Context, s store.Store) {
-	list, err := allReceipts(ctx, s, store.ExternalEventQuery{Limit: 100})
+	list, err := allReceipts(ctx, s, store.ExternalEventQuery{Owners: flows.Everyone, Limit: 100})
 	if err != nil || len(list) == 0 {
 		if err != nil {
 			t.Fatal(err)
@@ -113,13 +116,19 @@ func pick[T any](h *history, what string, from ...T) T {
 	return rapid.SampledFrom(from).Draw(h.T, what)
 }
 
+// owners is what some caller covers, mostly every flow that there is.
+func (h *history) owners() flows.Owners {
+	return pick(h, "owners", flows.Everyone, flows.Everyone, "agent:*", "agent:a", "agent:b*", "agent:nobody")
+}
+
 func (h *history) flowID() uuid.UUID { return flowID(rapid.IntRange(0, 5).Draw(h.T, "flow")) }
 
 func (h *history) batch() {
 	h.clock += pick(h, "clock", 0, 1, 1, 5, -2)
 	var commands []flows.Command
 	for range rapid.IntRange(1, 5).Draw(h.T, "commands") {
-		c := flows.Command{FlowID: h.flowID(), Actor: pick(h, "actor", "kate", "timer"), Traceparent: pick(h, "trace", "", tracedBy), Action: h.action()}
+		c := flows.Command{Owners: h.owners(), CallerID: pick(h, "caller", "", "k1", "k2"), MaxOpen: 3, FlowID: h.flowID(),
+			Actor: pick(h, "actor", "kate", "timer"), Traceparent: pick(h, "trace", "", tracedBy), Action: h.action()}
 		commands = append(commands, c)
 	}
 	h.apply(commands)
@@ -227,7 +236,7 @@ func (h *history) bound(what string) *time.Time {
 }
 
 func (h *history) listFlows() {
-	q := store.FlowQuery{
+	q := store.FlowQuery{Owners: h.owners(),
 		OwnerSessionKey: pick(h, "owner", "", "", "agent:a"), ControllerID: pick(h, "controller", "", "", "c1"),
 		Mode: pick(h, "mode", "", "", flows.Managed), WaitKind: pick(h, "wait", "", "", "", flows.WaitManual, flows.WaitAnyOf),
 		CancelRequested: pick(h, "cancel", nil, nil, pointer(true), pointer(false)),
@@ -246,7 +255,7 @@ func (h *history) listFlows() {
 }
 
 func (h *history) listEvents() {
-	q := store.EventQuery{
+	q := store.EventQuery{Owners: h.owners(),
 		OwnerSessionKey: pick(h, "owner", "", "", "agent:a"), ControllerID: pick(h, "controller", "", "", "c1"),
 		Mode: pick(h, "mode", "", "", flows.Mirrored), Desc: pick(h, "desc", false, true), Limit: h.limit(),
 		Kinds: rapid.SliceOfN(rapid.SampledFrom(flows.EventKinds), 0, 4).Draw(h.T, "kinds"),
@@ -256,7 +265,7 @@ func (h *history) listEvents() {
 	}
 	place := rapid.IntRange(-1, 20).Draw(h.T, "after")
 	h.both(fmt.Sprintf("%+v after event %d", q, place), func(s store.Store) (string, error) {
-		all, err := allEvents(h.ctx, s, store.EventQuery{Limit: 100})
+		all, err := allEvents(h.ctx, s, store.EventQuery{Owners: flows.Everyone, Limit: 100})
 		if err != nil {
 			return "", err
 		}
@@ -276,14 +285,14 @@ func (h *history) listEvents() {
 }
 
 func (h *history) listSteps() {
-	q := store.StepQuery{FlowID: h.flowID(), Limit: h.limit()}
+	q := store.StepQuery{Owners: h.owners(), FlowID: h.flowID(), Limit: h.limit()}
 	key := store.StepKey{FlowID: q.FlowID, RunID: pick(h, "run", "a", "A", "b/c")}
 	h.both(fmt.Sprintf("steps of %s by %d", q.FlowID, q.Limit), func(s store.Store) (string, error) {
 		list, err := allSteps(h.ctx, s, q)
 		return stepsText(list), err
 	})
 	h.both(fmt.Sprintf("step %v", key), func(s store.Store) (string, error) {
-		step, err := s.Step(h.ctx, key)
+		step, err := s.Step(h.ctx, key, q.Owners)
 		if err != nil {
 			return "", err
 		}
@@ -301,24 +310,20 @@ func (h *history) compareAll() {
 		})
 	}
 	h.both("trail", func(s store.Store) (string, error) {
-		list, err := allEvents(h.ctx, s, store.EventQuery{Limit: 50})
+		list, err := allEvents(h.ctx, s, store.EventQuery{Owners: flows.Everyone, Limit: 50})
 		return eventsText(list), err
 	})
-	var need store.Need
+	need := store.Need{Callers: []string{"k1", "k2", "k3"}}
 	for n := range 6 {
 		need.Flows, need.Answers = append(need.Flows, flowID(n)), append(need.Answers, answerKey(n))
 		h.both(fmt.Sprint("steps of flow ", n), func(s store.Store) (string, error) {
-			list, err := allSteps(h.ctx, s, store.StepQuery{FlowID: flowID(n), Limit: 50})
+			list, err := allSteps(h.ctx, s, store.StepQuery{Owners: flows.Everyone, FlowID: flowID(n), Limit: 50})
 			return stepsText(list), err
 		})
 	}
-	h.both("stats", func(s store.Store) (string, error) {
-		got, err := s.Stats(h.ctx)
-		if got.OldestWaiting != nil {
-			got.OldestWaiting.FlowID = uuid.Nil // of two that began at once, either
-		}
-		return statsText(got), err
-	})
+	for _, owners := range []flows.Owners{flows.Everyone, "agent:*", "agent:a", "agent:b*"} {
+		h.compareStats(owners)
+	}
 	h.both("loaded", func(s store.Store) (string, error) {
 		var text []string
 		err := s.Update(h.ctx, func(tx store.Tx) error {
@@ -330,8 +335,21 @@ func (h *history) compareAll() {
 				}
 				text = append(text, answerText(snapshot.Answers[answerKey(n)]))
 			}
+			for _, caller := range need.Callers {
+				text = append(text, fmt.Sprint(caller, " has open: ", snapshot.Open[caller]))
+			}
 			return err
 		})
 		return strings.Join(text, "\n"), err
+	})
+}
+
+func (h *history) compareStats(owners flows.Owners) {
+	h.both(fmt.Sprint("stats of ", owners), func(s store.Store) (string, error) {
+		got, err := s.Stats(h.ctx, owners)
+		if got.OldestWaiting != nil {
+			got.OldestWaiting.FlowID = uuid.Nil // of two that began at once, either
+		}
+		return statsText(got), err
 	})
 }

@@ -30,10 +30,9 @@ func (h *history) when() flows.When {
 func (h *history) begin() {
 	id := h.flowID()
 	h.clock += pick(h, "clock", 0, 1, -1)
-	h.apply([]flows.Command{
-		{FlowID: id, Action: flows.Erase{}},
-		{FlowID: id, Action: flows.Create{Mode: flows.Managed, ControllerID: "c1", Goal: "goal", OwnerSessionKey: "agent:a"}},
-		{FlowID: id, Action: flows.Start{}}, {FlowID: id, Action: h.wait()}})
+	h.apply([]flows.Command{{FlowID: id, Owners: "*", Action: flows.Erase{}},
+		{FlowID: id, Owners: "*", Action: flows.Create{Mode: flows.Managed, ControllerID: "c1", Goal: "goal", OwnerSessionKey: "agent:a"}},
+		{FlowID: id, Owners: "*", Action: flows.Start{}}, {FlowID: id, Owners: "*", Action: h.wait()}})
 }
 
 func (h *history) wait() flows.Action {
@@ -77,8 +76,9 @@ func (h *history) condition(kind flows.WaitKind) flows.ConditionSpec {
 func (h *history) post() {
 	h.posted++
 	now := at(h.clock)
-	e := flows.ExternalEvent{ID: stepID(1000 + h.posted), Pair: h.pair(), Payload: h.json(), Actor: "stripe", Traceparent: pick(h, "trace", "", tracedBy),
-		At: now.Add(time.Duration(h.posted) * time.Microsecond)}
+	e := flows.ExternalEvent{Owners: h.owners(), ID: stepID(1000 + h.posted), Pair: h.pair(), Payload: h.json(), Actor: "stripe",
+		Traceparent: pick(h, "trace", "", tracedBy),
+		At:          now.Add(time.Duration(h.posted) * time.Microsecond)}
 	e.ExpiresAt = pick(h, "expires", farAway, at(h.clock+60), e.At)
 	if pick(h, "for one flow", false, false, true) {
 		e.FlowID = pointer(h.flowID())
@@ -117,7 +117,7 @@ func (h *history) prune() {
 }
 
 func (h *history) listReceipts() {
-	q := store.ExternalEventQuery{Topic: pick(h, "topic", "", "", "t"), CorrelationID: pick(h, "correlation", "", "", "c"),
+	q := store.ExternalEventQuery{Owners: h.owners(), Topic: pick(h, "topic", "", "", "t"), CorrelationID: pick(h, "correlation", "", "", "c"),
 		Outcome: pick(h, "outcome", append(flows.EventOutcomes, "", "")...), Limit: h.limit()}
 	if pick(h, "either given", false, false, true) {
 		q.EitherOf = pointer(h.pair())
@@ -140,7 +140,7 @@ func inFlowOrder(list []*flows.ExternalEvent) []*flows.ExternalEvent {
 // compareWaits compares what waits, what is kept and what is due.
 func (h *history) compareWaits() {
 	h.both("receipts", func(s store.Store) (string, error) {
-		list, err := allReceipts(h.ctx, s, store.ExternalEventQuery{Limit: 3})
+		list, err := allReceipts(h.ctx, s, store.ExternalEventQuery{Owners: flows.Everyone, Limit: 3})
 		return receiptsText(inFlowOrder(list)), err
 	})
 	h.both("next due", func(s store.Store) (string, error) {
@@ -160,7 +160,7 @@ func (h *history) compareWaits() {
 		return text, err
 	})
 	pairs := []flows.Pair{pair("t", "c"), pair("t", "d"), pair("T", "c")}
-	need := store.Need{Await: pairs, Match: pairs}
+	need := store.Need{Await: pairs, Match: offered(flows.Everyone, pairs...)}
 	for n := range 6 {
 		need.Flows = append(need.Flows, flowID(n))
 	}
@@ -181,10 +181,10 @@ func (h *history) compareWaits() {
 // waitersText lists who waits for a pair and since when; of two that began at once, the lesser id first.
 func waitersText(s store.Snapshot, p flows.Pair) string {
 	since := func(id uuid.UUID) time.Time { return s.Flows[id].Wait.Since }
-	ids := slices.Clone(s.Waiting[p])
+	ids := slices.Clone(s.Waiting[store.Match{Pair: p, Owners: flows.Everyone}])
 	rises := slices.IsSortedFunc(ids, func(a, b uuid.UUID) int { return since(a).Compare(since(b)) })
 	slices.SortFunc(ids, func(a, b uuid.UUID) int { return byTime(since(a), since(b), a, b) })
-	text := fmt.Sprint("the longest first: ", rises, ", more: ", s.More[p])
+	text := fmt.Sprint("the longest first: ", rises, ", more: ", s.More[store.Match{Pair: p, Owners: flows.Everyone}])
 	for _, id := range ids {
 		text += fmt.Sprint(" ", id, " since ", timeText(since(id)))
 	}

@@ -42,9 +42,9 @@ func pair(topic, correlation string) flows.Pair {
 // expectWaiting compares who waits for a pair, the longest first, with flows by their numbers.
 func expectWaiting(t *testing.T, s store.Store, p flows.Pair, more bool, want ...int) {
 	t.Helper()
-	snapshot := load(t, s, store.Need{Match: []flows.Pair{p}})
-	if got := numbers(snapshot.Waiting[p]); !slices.Equal(got, want) || snapshot.More[p] != more {
-		t.Errorf("waiting for %v: %v, more %v; want %v, %v", p, got, snapshot.More[p], want, more)
+	snapshot := load(t, s, store.Need{Match: []store.Match{{Pair: p, Owners: flows.Everyone}}})
+	if got := numbers(snapshot.Waiting[store.Match{Pair: p, Owners: flows.Everyone}]); !slices.Equal(got, want) || snapshot.More[store.Match{Pair: p, Owners: flows.Everyone}] != more {
+		t.Errorf("waiting for %v: %v, more %v; want %v, %v", p, got, snapshot.More[store.Match{Pair: p, Owners: flows.Everyone}], want, more)
 	}
 	if len(snapshot.Flows) != len(want) {
 		t.Errorf("waiting for %v: %d flows were read, want %d", p, len(snapshot.Flows), len(want))
@@ -68,7 +68,7 @@ func testMatch(t *testing.T, s store.Store) {
 	expectWaiting(t, s, pair("t", "c"), false, 2, 3, 1)
 	expectWaiting(t, s, pair("t", "other"), false, 5)
 	expectWaiting(t, s, pair("nobody", "c"), false)
-	snapshot := load(t, s, store.Need{Match: []flows.Pair{pair("t", "c")}})
+	snapshot := load(t, s, store.Need{Match: []store.Match{{Pair: pair("t", "c"), Owners: flows.Everyone}}})
 	same(t, "flow", flowText(snapshot.Flows[long.ID]), flowText(long))
 	if snapshot.Now.IsZero() {
 		t.Error("Now is not set")
@@ -95,12 +95,12 @@ func testMatchPairs(t *testing.T, s store.Store) {
 	for n, p := range pairs {
 		expectWaiting(t, s, p, false, n)
 	}
-	snapshot := load(t, s, store.Need{Match: pairs})
+	snapshot := load(t, s, store.Need{Match: offered(flows.Everyone, pairs...)})
 	if len(snapshot.Flows) != len(pairs) {
 		t.Errorf("%d flows wait for all pairs, want %d", len(snapshot.Flows), len(pairs))
 	}
 	for n, p := range pairs {
-		if got := numbers(snapshot.Waiting[p]); !slices.Equal(got, []int{n}) {
+		if got := numbers(snapshot.Waiting[store.Match{Pair: p, Owners: flows.Everyone}]); !slices.Equal(got, []int{n}) {
 			t.Errorf("waiting for %q: %v, want %d", p, got, n)
 		}
 	}
@@ -122,7 +122,7 @@ func testMatchEnds(t *testing.T, s store.Store) {
 	}
 	for n, action := range []flows.Action{0: flows.Cancel{}, 1: flows.Fail{Reason: "no"}, 2: flows.RequestCancel{}, 3: flows.Resume{},
 		4: flows.Cancel{}} {
-		refusals, err := apply(t.Context(), s, at(50), flows.Command{FlowID: flowID(n), Action: action})
+		refusals, err := apply(t.Context(), s, at(50), flows.Command{Owners: flows.Everyone, FlowID: flowID(n), Action: action})
 		if err != nil || refusals[0] != nil {
 			t.Fatalf("%T: %v, %v", action, err, refusals[0])
 		}
@@ -141,22 +141,22 @@ func testMatchLimit(t *testing.T, s store.Store) {
 	const n = store.MatchLimit
 	p := pair("t", "c")
 	fill(t, s, n, func(i int, f *flows.Flow) { *f = *waiting(i, awaited("t", "c")) })
-	snapshot := load(t, s, store.Need{Match: []flows.Pair{p}})
-	if len(snapshot.Waiting[p]) != n || len(snapshot.Flows) != n || snapshot.More[p] {
-		t.Errorf("%d wait, %d were read, more %v; want %d and no more", len(snapshot.Waiting[p]), len(snapshot.Flows),
-			snapshot.More[p], n)
+	snapshot := load(t, s, store.Need{Match: []store.Match{{Pair: p, Owners: flows.Everyone}}})
+	if len(snapshot.Waiting[store.Match{Pair: p, Owners: flows.Everyone}]) != n || len(snapshot.Flows) != n || snapshot.More[store.Match{Pair: p, Owners: flows.Everyone}] {
+		t.Errorf("%d wait, %d were read, more %v; want %d and no more", len(snapshot.Waiting[store.Match{Pair: p, Owners: flows.Everyone}]), len(snapshot.Flows),
+			snapshot.More[store.Match{Pair: p, Owners: flows.Everyone}], n)
 	}
 	last := waiting(n+1, awaited("t", "c"))
 	early := waiting(n+2, awaited("t", "c"), awaited("u", "c"))
 	early.Wait.Since = at(-1) // longer than all others
 	create(t, s, last, early)
-	snapshot = load(t, s, store.Need{Match: []flows.Pair{p, pair("u", "c")}})
-	got := numbers(snapshot.Waiting[p])
-	if len(got) != n || got[0] != n+2 || got[1] != 0 || got[n-1] != n-2 || !snapshot.More[p] {
-		t.Errorf("%d wait, from %d to %d, more %v", len(got), got[0], got[len(got)-1], snapshot.More[p])
+	snapshot = load(t, s, store.Need{Match: []store.Match{{Pair: p, Owners: flows.Everyone}, {Pair: pair("u", "c"), Owners: flows.Everyone}}})
+	got := numbers(snapshot.Waiting[store.Match{Pair: p, Owners: flows.Everyone}])
+	if len(got) != n || got[0] != n+2 || got[1] != 0 || got[n-1] != n-2 || !snapshot.More[store.Match{Pair: p, Owners: flows.Everyone}] {
+		t.Errorf("%d wait, from %d to %d, more %v", len(got), got[0], got[len(got)-1], snapshot.More[store.Match{Pair: p, Owners: flows.Everyone}])
 	}
-	if snapshot.More[pair("u", "c")] || len(snapshot.Waiting[pair("u", "c")]) != 1 {
-		t.Errorf("the other pair: %d wait, more %v", len(snapshot.Waiting[pair("u", "c")]), snapshot.More[pair("u", "c")])
+	if snapshot.More[store.Match{Pair: pair("u", "c"), Owners: flows.Everyone}] || len(snapshot.Waiting[store.Match{Pair: pair("u", "c"), Owners: flows.Everyone}]) != 1 {
+		t.Errorf("the other pair: %d wait, more %v", len(snapshot.Waiting[store.Match{Pair: pair("u", "c"), Owners: flows.Everyone}]), snapshot.More[store.Match{Pair: pair("u", "c"), Owners: flows.Everyone}])
 	}
 
 	e, err := post(t.Context(), s, at(5000), newReceipt(1, p))
@@ -177,9 +177,9 @@ func testMatchWithFlows(t *testing.T, s store.Store) {
 	f := waiting(1, awaited("t", "c"), awaited("u", "c"))
 	create(t, s, f, newFlow(2))
 	p, q := pair("t", "c"), pair("u", "c")
-	snapshot := load(t, s, store.Need{Flows: []uuid.UUID{flowID(2), f.ID, flowID(3), f.ID}, Match: []flows.Pair{p, q, p},
+	snapshot := load(t, s, store.Need{Flows: []uuid.UUID{flowID(2), f.ID, flowID(3), f.ID}, Match: []store.Match{{Pair: p, Owners: flows.Everyone}, {Pair: q, Owners: flows.Everyone}, {Pair: p, Owners: flows.Everyone}},
 		Await: []flows.Pair{q, pair("new", "c"), q}, Answers: []store.AnswerKey{answerKey(1)}})
-	if len(snapshot.Flows) != 2 || len(snapshot.Waiting[p]) != 1 || len(snapshot.Waiting[q]) != 1 || len(snapshot.Buffered[q]) != 0 {
+	if len(snapshot.Flows) != 2 || len(snapshot.Waiting[store.Match{Pair: p, Owners: flows.Everyone}]) != 1 || len(snapshot.Waiting[store.Match{Pair: q, Owners: flows.Everyone}]) != 1 || len(snapshot.Buffered[q]) != 0 {
 		t.Errorf("snapshot: %+v", snapshot)
 	}
 	same(t, "flow", flowText(snapshot.Flows[f.ID]), flowText(f))
@@ -210,7 +210,7 @@ func testPost(t *testing.T, s store.Store) {
 
 // newReceipt is an external event that has just arrived, to be kept.
 func newReceipt(n int, p flows.Pair) flows.ExternalEvent {
-	return flows.ExternalEvent{ID: stepID(n), Pair: p, Payload: fmt.Appendf(nil, `{"n":%d}`, n), Actor: "stripe", At: at(n),
+	return flows.ExternalEvent{Owners: flows.Everyone, ID: stepID(n), Pair: p, Payload: fmt.Appendf(nil, `{"n":%d}`, n), Actor: "stripe", At: at(n),
 		ExpiresAt: farAway, Outcome: flows.EventBuffered}
 }
 
@@ -271,7 +271,7 @@ func testConsumed(t *testing.T, s store.Store) {
 	wait := flows.SetWait{Kind: flows.WaitExternalEvent, Conditions: []flows.ConditionSpec{{Kind: flows.WaitExternalEvent, Pair: p}}}
 	for n := range 3 {
 		refusals, err := apply(t.Context(), s, at(100+n), createCommand(flowID(n), "waits"),
-			flows.Command{FlowID: flowID(n), Action: flows.Start{}}, flows.Command{FlowID: flowID(n), Action: wait})
+			flows.Command{Owners: flows.Everyone, FlowID: flowID(n), Action: flows.Start{}}, flows.Command{Owners: flows.Everyone, FlowID: flowID(n), Action: wait})
 		if err != nil || refusals[2] != nil {
 			t.Fatalf("wait %d: %v, %v", n, err, refusals)
 		}
@@ -282,7 +282,7 @@ func testConsumed(t *testing.T, s store.Store) {
 			}
 			continue
 		}
-		e, err := s.ExternalEvent(t.Context(), stepID(n+1))
+		e, err := s.ExternalEvent(t.Context(), stepID(n+1), flows.Everyone)
 		if err != nil || f.Status != flows.Running || f.ResumedBy.EventID == nil || *f.ResumedBy.EventID != e.ID {
 			t.Fatalf("flow %d: %s, %v", n, flowText(f), err)
 		}

@@ -40,6 +40,8 @@ type Memory struct {
 	answers map[store.AnswerKey]*store.Answer
 	arrived map[uuid.UUID]*flows.ExternalEvent
 	keys    []store.CallbackKey // oldest first
+	apiKeys []store.APIKey      // oldest first
+	open    map[string]int64    // flows that have not ended, by who created them
 }
 
 // NewMemory returns an empty store whose clock is now.
@@ -51,6 +53,7 @@ func NewMemory(now func() time.Time) *Memory {
 		changed: map[uuid.UUID]int64{},
 		answers: map[store.AnswerKey]*store.Answer{},
 		arrived: map[uuid.UUID]*flows.ExternalEvent{},
+		open:    map[string]int64{},
 	}
 }
 
@@ -156,6 +159,9 @@ func (m *Memory) apply(w store.Writes) {
 	}
 	for _, e := range w.ExternalEvents {
 		m.arrived[e.ID] = copyExternal(e)
+	}
+	for caller, change := range w.Open {
+		m.open[caller] = max(m.open[caller]+change, 0)
 	}
 	for _, a := range w.Answers {
 		m.answers[a.Key] = copyAnswer(&a)

@@ -12,13 +12,21 @@ import (
 	"github.com/google/uuid"
 )
 
+// covered is a flow, nil where there is none that is covered.
+func (m *Memory) covered(id uuid.UUID, owners flows.Owners) *flows.Flow {
+	if f := m.flows[id]; f != nil && owners.Covers(f.OwnerSessionKey) {
+		return f
+	}
+	return nil
+}
+
 // Flow implements [store.Reader].
-func (m *Memory) Flow(ctx context.Context, id uuid.UUID) (*flows.Flow, error) {
+func (m *Memory) Flow(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.Flow, error) {
 	if err := m.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer m.mu.Unlock()
-	f := m.flows[id]
+	f := m.covered(id, owners)
 	if f == nil {
 		return nil, flows.ErrNotFound
 	}
@@ -94,7 +102,8 @@ func matches(f *flows.Flow, q store.FlowQuery) bool {
 		}
 	}
 	switch {
-	case q.OwnerSessionKey != "" && f.OwnerSessionKey != q.OwnerSessionKey,
+	case !q.Owners.Covers(f.OwnerSessionKey),
+		q.OwnerSessionKey != "" && f.OwnerSessionKey != q.OwnerSessionKey,
 		q.ControllerID != "" && f.ControllerID != q.ControllerID,
 		q.Mode != "" && f.Mode != q.Mode,
 		len(q.Statuses) > 0 && !slices.Contains(q.Statuses, f.Status),
@@ -111,13 +120,13 @@ func matches(f *flows.Flow, q store.FlowQuery) bool {
 }
 
 // Step implements [store.Reader].
-func (m *Memory) Step(ctx context.Context, key store.StepKey) (*flows.Step, error) {
+func (m *Memory) Step(ctx context.Context, key store.StepKey, owners flows.Owners) (*flows.Step, error) {
 	if err := m.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer m.mu.Unlock()
 	s := m.steps[key]
-	if s == nil {
+	if s == nil || m.covered(key.FlowID, owners) == nil {
 		return nil, flows.ErrNotFound
 	}
 	return copyStep(s), nil
@@ -129,7 +138,7 @@ func (m *Memory) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, 
 		return store.StepPage{}, err
 	}
 	defer m.mu.Unlock()
-	if m.flows[q.FlowID] == nil {
+	if m.covered(q.FlowID, q.Owners) == nil {
 		return store.StepPage{}, flows.ErrNotFound
 	}
 	var list []*flows.Step
@@ -153,7 +162,7 @@ func (m *Memory) Events(ctx context.Context, q store.EventQuery) (store.EventPag
 		return store.EventPage{}, err
 	}
 	defer m.mu.Unlock()
-	if q.FromFlow && m.flows[q.FlowID] == nil {
+	if q.FromFlow && m.covered(q.FlowID, q.Owners) == nil {
 		return store.EventPage{}, flows.ErrNotFound
 	}
 	list := slices.Clone(m.events)
@@ -164,7 +173,7 @@ func (m *Memory) Events(ctx context.Context, q store.EventQuery) (store.EventPag
 	examined := 0
 	for _, e := range list {
 		seen := q.After != nil && (!q.Desc && e.Seq <= *q.After || q.Desc && e.Seq >= *q.After)
-		if seen || q.FlowID != uuid.Nil && e.FlowID != q.FlowID {
+		if seen || q.OfOneFlow() && e.FlowID != q.FlowID {
 			continue
 		}
 		if len(page.Items) == q.Limit || examined == store.Examined {
@@ -172,25 +181,38 @@ func (m *Memory) Events(ctx context.Context, q store.EventQuery) (store.EventPag
 		}
 		examined++
 		page.Next = &e.Seq
-		if m.eventMatches(e, q) {
-			e.Payload = slices.Clone(e.Payload)
-			page.Items = append(page.Items, e)
+		if fed := m.fed(e); q.Matches(&fed) {
+			page.Items = append(page.Items, fed.Event)
 		}
 	}
 	page.Next = nil
 	return page, nil
 }
 
-func (m *Memory) eventMatches(e flows.Event, q store.EventQuery) bool {
+// fed is an event with what its flow is filtered by.
+func (m *Memory) fed(e flows.Event) store.FeedEvent {
 	f := m.flows[e.FlowID]
-	return (q.OwnerSessionKey == "" || f.OwnerSessionKey == q.OwnerSessionKey) &&
-		(q.ControllerID == "" || f.ControllerID == q.ControllerID) &&
-		(q.Mode == "" || f.Mode == q.Mode) &&
-		(len(q.Kinds) == 0 || slices.Contains(q.Kinds, e.Kind))
+	e.Payload = slices.Clone(e.Payload)
+	return store.FeedEvent{Event: e, OwnerSessionKey: f.OwnerSessionKey, ControllerID: f.ControllerID, Mode: f.Mode}
+}
+
+// Tail implements [store.Reader].
+func (m *Memory) Tail(ctx context.Context, after int64, limit int) ([]store.FeedEvent, error) {
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	var list []store.FeedEvent
+	for _, e := range m.events {
+		if e.Seq > after && len(list) < limit {
+			list = append(list, m.fed(e))
+		}
+	}
+	return list, nil
 }
 
 // Stats implements [store.Reader].
-func (m *Memory) Stats(ctx context.Context) (store.Stats, error) {
+func (m *Memory) Stats(ctx context.Context, owners flows.Owners) (store.Stats, error) {
 	if err := m.lock(ctx); err != nil {
 		return store.Stats{}, err
 	}
@@ -201,13 +223,17 @@ func (m *Memory) Stats(ctx context.Context) (store.Stats, error) {
 	}
 	controllers := map[string]int64{}
 	for _, f := range m.flows {
+		if !owners.Covers(f.OwnerSessionKey) {
+			continue
+		}
 		stats.ByStatus[f.Status]++
 		controllers[f.ControllerID]++
 		if w := f.Wait; w != nil && (stats.OldestWaiting == nil || w.Since.Before(stats.OldestWaiting.Since)) {
 			stats.OldestWaiting = &store.WaitingFlow{FlowID: f.ID, Since: w.Since}
 		}
 	}
-	if list := m.timed(); len(list) > 0 {
+	list := slices.DeleteFunc(m.timed(), func(f *flows.Flow) bool { return !owners.Covers(f.OwnerSessionKey) })
+	if len(list) > 0 {
 		due, _ := list[0].Wait.Due()
 		stats.NextTimer = &due
 	}

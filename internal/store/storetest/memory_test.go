@@ -58,12 +58,14 @@ func TestMemoryCatchesMisuse(t *testing.T) {
 	event := flows.Event{FlowID: one, Kind: flows.EventStarted}
 	updates := store.FlowUpdate{Flow: flow(one)}
 	pair := flows.Pair{Topic: "t", CorrelationID: "c"}
-	arrived := &flows.ExternalEvent{ID: two, Pair: pair, Outcome: flows.EventBuffered}
+	arrived := &flows.ExternalEvent{Owners: flows.Everyone, ID: two, Pair: pair, Outcome: flows.EventBuffered}
 	awaiting := flow(two)
 	awaiting.Status = flows.Waiting
 	awaiting.Wait = &flows.Wait{Kind: flows.WaitExternalEvent, Conditions: []flows.Condition{{Kind: flows.WaitExternalEvent, Pair: pair}}}
 	timed := flow(one)
 	timed.Status, timed.Wait = flows.Waiting, &flows.Wait{Kind: flows.WaitManual, Generation: 3}
+	finished := flow(one)
+	finished.Status = flows.Finished
 	for name, fn := range map[string]func(store.Tx) error{
 		"save before load": func(tx store.Tx) error { return tx.Save(store.Writes{}) },
 		"second load": func(tx store.Tx) error {
@@ -80,14 +82,15 @@ func TestMemoryCatchesMisuse(t *testing.T) {
 			return errors.Join(loadDue(tx), tx.Save(store.Writes{Updated: []store.FlowUpdate{updates}}))
 		},
 		"wait differs, flag off": saving(known, store.Writes{Updated: []store.FlowUpdate{{Flow: timed}}}),
-		"begins to wait, pair not loaded": saving(store.Need{Flows: []uuid.UUID{two}, Match: []flows.Pair{pair}},
+		"status differs, narrow": saving(known, store.Writes{Updated: []store.FlowUpdate{{Flow: finished, Narrow: true}}}),
+		"begins to wait, pair not loaded": saving(store.Need{Flows: []uuid.UUID{two}, Match: []store.Match{{Pair: pair, Owners: flows.Everyone}}},
 			store.Writes{Created: []*flows.Flow{awaiting}}),
-		"event not loaded": saving(store.Need{Match: []flows.Pair{{Topic: "t"}}, Events: []uuid.UUID{one}},
+		"event not loaded": saving(store.Need{Match: []store.Match{{Pair: flows.Pair{Topic: "t"}, Owners: flows.Everyone}}, Events: []uuid.UUID{one}},
 			store.Writes{ExternalEvents: []*flows.ExternalEvent{arrived}}),
 		"event after due": func(tx store.Tx) error {
 			return errors.Join(loadDue(tx), tx.Save(store.Writes{ExternalEvents: []*flows.ExternalEvent{arrived}}))
 		},
-		"event twice": saving(store.Need{Match: []flows.Pair{pair}},
+		"event twice": saving(store.Need{Match: []store.Match{{Pair: pair, Owners: flows.Everyone}}},
 			store.Writes{ExternalEvents: []*flows.ExternalEvent{arrived, arrived}}),
 		"error dropped": func(tx store.Tx) error {
 			_ = tx.Save(store.Writes{})
@@ -122,13 +125,13 @@ func TestMemoryCatchesMisuse(t *testing.T) {
 			if err := m.Update(t.Context(), fn); !errors.Is(err, storetest.ErrMisuse) {
 				t.Errorf("Update = %v, want ErrMisuse", err)
 			}
-			if f, err := m.Flow(t.Context(), one); err != nil || f.Goal != "g" {
+			if f, err := m.Flow(t.Context(), one, flows.Everyone); err != nil || f.Goal != "g" {
 				t.Errorf("the flow is %v, %v", f, err)
 			}
-			if _, err := m.ExternalEvent(t.Context(), two); !errors.Is(err, flows.ErrNotFound) {
+			if _, err := m.ExternalEvent(t.Context(), two, flows.Everyone); !errors.Is(err, flows.ErrNotFound) {
 				t.Errorf("the external event: %v, want ErrNotFound", err)
 			}
-			if _, err := m.Flow(t.Context(), two); !errors.Is(err, flows.ErrNotFound) {
+			if _, err := m.Flow(t.Context(), two, flows.Everyone); !errors.Is(err, flows.ErrNotFound) {
 				t.Errorf("the other flow: %v, want ErrNotFound", err)
 			}
 		})
@@ -151,15 +154,15 @@ func TestMemoryAllows(t *testing.T) {
 	waits := flow(one)
 	waits.Status, waits.Wait = flows.Waiting, &flows.Wait{Kind: flows.WaitAnyOf, Generation: 1, Conditions: []flows.Condition{
 		{Kind: flows.WaitExternalEvent, Pair: pair}, {Kind: flows.WaitTimer, At: time.Now().Add(-time.Hour)}}}
-	arrived := &flows.ExternalEvent{ID: two, Pair: pair, Outcome: flows.EventBuffered}
+	arrived := &flows.ExternalEvent{Owners: flows.Everyone, ID: two, Pair: pair, Outcome: flows.EventBuffered}
 	writes := store.Writes{Updated: []store.FlowUpdate{{Flow: flow(one), Wait: true}}}
 	events := store.Writes{ExternalEvents: []*flows.ExternalEvent{arrived}}
 	begin := saving(store.Need{Flows: []uuid.UUID{one}, Await: []flows.Pair{pair}}, store.Writes{Created: []*flows.Flow{waits}})
 	for name, fn := range map[string]func(store.Tx) error{
 		"updated after due":            func(tx store.Tx) error { return errors.Join(loadDue(tx), tx.Save(writes)) },
-		"updated after match":          saving(store.Need{Match: []flows.Pair{pair}}, writes),
+		"updated after match":          saving(store.Need{Match: []store.Match{{Pair: pair, Owners: flows.Everyone}}}, writes),
 		"event of a pair awaited":      saving(store.Need{Await: []flows.Pair{pair}}, events),
-		"event of a pair matched":      saving(store.Need{Match: []flows.Pair{pair}}, events),
+		"event of a pair matched":      saving(store.Need{Match: []store.Match{{Pair: pair, Owners: flows.Everyone}}}, events),
 		"event by its id":              saving(store.Need{Events: []uuid.UUID{two}}, events),
 		"waits on, and says it begins": saving(store.Need{Flows: []uuid.UUID{one}}, store.Writes{Updated: []store.FlowUpdate{{Flow: waits, Wait: true}}}),
 	} {
@@ -199,7 +202,7 @@ func TestMemoryClosed(t *testing.T) {
 	if err := m.Update(t.Context(), load); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("Update = %v, want ErrUnavailable", err)
 	}
-	if _, err := m.Stats(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+	if _, err := m.Stats(t.Context(), flows.Everyone); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("Stats = %v, want ErrUnavailable", err)
 	}
 }

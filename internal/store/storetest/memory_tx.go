@@ -3,6 +3,7 @@ package storetest
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 
 	"taskflow/internal/flows"
@@ -38,13 +39,13 @@ func (tx *memoryTx) Load(need store.Need) (store.Snapshot, error) {
 		return store.Snapshot{}, err
 	}
 	for _, key := range need.Steps {
-		if !slices.Contains(need.Flows, key.FlowID) {
+		if !slices.Contains(named(need), key.FlowID) {
 			return store.Snapshot{}, tx.wrong("step %q is loaded without its flow %s", key.RunID, key.FlowID)
 		}
 	}
 	s := tx.m.snapshot(need)
 	tx.need = &need
-	tx.lock(need.Flows, s)
+	tx.lock(named(need), s)
 	return s, nil
 }
 
@@ -109,6 +110,9 @@ func (tx *memoryTx) check(w store.Writes) error {
 		}
 		delete(exists, id)
 	}
+	if err := tx.checkOpen(w); err != nil {
+		return err
+	}
 	created := map[uuid.UUID]bool{}
 	for _, f := range w.Created {
 		if exists[f.ID] {
@@ -158,8 +162,12 @@ func (tx *memoryTx) checkRows(w store.Writes, writable func(flow uuid.UUID) bool
 	return tx.checkExternal(w.ExternalEvents)
 }
 
-// checkUpdate holds that a wait that differs is declared: or else the flow is matched by what it no longer waits for.
+// checkUpdate holds that a wait that differs is declared: or else the flow is matched by what it no longer waits for. And
+// that a narrow update is one: or else a database keeps what was to change.
 func (tx *memoryTx) checkUpdate(u store.FlowUpdate) error {
+	if u.Narrow && (u.Wait || !sameCourse(tx.m.flows[u.Flow.ID], u.Flow)) {
+		return tx.wrong("the update of flow %s is not narrow, and FlowUpdate.Narrow is on", u.Flow.ID)
+	}
 	if u.Wait {
 		return tx.checkWait(u.Flow)
 	}
@@ -168,6 +176,13 @@ func (tx *memoryTx) checkUpdate(u store.FlowUpdate) error {
 		return tx.wrong("the wait of flow %s differs, and FlowUpdate.Wait is off", u.Flow.ID)
 	}
 	return nil
+}
+
+// sameCourse reports whether a narrow update leads from a to b.
+func sameCourse(a, b *flows.Flow) bool {
+	return a.Status == b.Status && a.CancelRequested == b.CancelRequested && a.StepsTotal == b.StepsTotal &&
+		a.StepsActive == b.StepsActive && (a.EndedAt == nil) == (b.EndedAt == nil) &&
+		bytes.Equal(flows.EncodeResumedBy(a.ResumedBy), flows.EncodeResumedBy(b.ResumedBy))
 }
 
 // checkWait holds that the pairs for which a wait begins were locked by Await: or else an event for one of them, which
@@ -191,12 +206,46 @@ func (tx *memoryTx) checkWait(f *flows.Flow) error {
 func (tx *memoryTx) checkExternal(list []*flows.ExternalEvent) error {
 	written := map[uuid.UUID]bool{}
 	for _, e := range list {
-		loaded := slices.Contains(tx.need.Match, e.Pair) || slices.Contains(tx.need.Await, e.Pair) ||
+		loaded := slices.ContainsFunc(tx.need.Match, func(m store.Match) bool { return m.Pair == e.Pair }) || slices.Contains(tx.need.Await, e.Pair) ||
 			slices.Contains(tx.need.Events, e.ID)
 		if written[e.ID] || !loaded {
 			return tx.wrong("external event %s is written twice, or was not loaded by its pair or its id", e.ID)
 		}
 		written[e.ID] = true
+	}
+	return nil
+}
+
+// named are the flows that are looked at by their ids.
+func named(need store.Need) []uuid.UUID {
+	ids := slices.Clone(need.Flows)
+	for _, o := range need.Owned {
+		ids = append(ids, o.ID)
+	}
+	return ids
+}
+
+// checkOpen holds that the counts of open flows follow the flows.
+func (tx *memoryTx) checkOpen(w store.Writes) error {
+	changes := map[string]int64{}
+	add := func(f *flows.Flow, n int64) {
+		if f != nil && f.CreatedBy != "" && !f.Status.Terminal() {
+			changes[f.CreatedBy] += n
+		}
+	}
+	for _, id := range w.Erased {
+		add(tx.m.flows[id], -1)
+	}
+	for _, f := range w.Created {
+		add(f, 1)
+	}
+	for _, u := range w.Updated {
+		add(tx.m.flows[u.Flow.ID], -1)
+		add(u.Flow, 1)
+	}
+	maps.DeleteFunc(changes, func(_ string, n int64) bool { return n == 0 })
+	if !maps.Equal(changes, w.Open) {
+		return tx.wrong("the counts of open flows change by %v, and the flows by %v", w.Open, changes)
 	}
 	return nil
 }

@@ -22,8 +22,9 @@ func (m *Memory) snapshot(need store.Need) store.Snapshot {
 		Steps:    map[store.StepKey]*flows.Step{},
 		Answers:  map[store.AnswerKey]*store.Answer{},
 		Buffered: map[flows.Pair][]*flows.ExternalEvent{},
-		Waiting:  map[flows.Pair][]uuid.UUID{},
-		More:     map[flows.Pair]bool{},
+		Waiting:  map[store.Match][]uuid.UUID{},
+		More:     map[store.Match]bool{},
+		Open:     map[string]int64{},
 		Events:   map[uuid.UUID]*flows.ExternalEvent{},
 	}
 	for _, id := range need.Flows {
@@ -31,8 +32,13 @@ func (m *Memory) snapshot(need store.Need) store.Snapshot {
 			s.Flows[id] = copyFlow(f)
 		}
 	}
+	for _, o := range need.Owned {
+		if f := m.covered(o.ID, o.Owners); f != nil {
+			s.Flows[o.ID] = copyFlow(f)
+		}
+	}
 	for _, key := range need.Steps {
-		if step := m.steps[key]; step != nil {
+		if step := m.steps[key]; step != nil && s.Flows[key.FlowID] != nil {
 			s.Steps[key] = copyStep(step)
 		}
 	}
@@ -42,10 +48,13 @@ func (m *Memory) snapshot(need store.Need) store.Snapshot {
 		}
 	}
 	for _, pair := range need.Await {
-		s.Buffered[pair] = m.buffered(pair, need.Flows)
+		s.Buffered[pair] = m.buffered(pair, need)
 	}
-	for _, pair := range need.Match {
-		m.match(&s, pair)
+	for _, match := range need.Match {
+		m.match(&s, match)
+	}
+	for _, caller := range need.Callers {
+		s.Open[caller] = m.open[caller]
 	}
 	for _, id := range need.Events {
 		if e := m.arrived[id]; e != nil {
@@ -56,35 +65,46 @@ func (m *Memory) snapshot(need store.Need) store.Snapshot {
 }
 
 // buffered are the kept events of a pair that one of the flows may consume, oldest first.
-func (m *Memory) buffered(pair flows.Pair, ids []uuid.UUID) []*flows.ExternalEvent {
+func (m *Memory) buffered(pair flows.Pair, need store.Need) []*flows.ExternalEvent {
+	ids, owners := named(need), slices.Clone(need.Creating)
+	for _, id := range ids {
+		if f := m.flows[id]; f != nil {
+			owners = append(owners, f.OwnerSessionKey)
+		}
+	}
 	var list []*flows.ExternalEvent
 	for _, e := range m.arrived {
-		mine := e.FlowID == nil || slices.Contains(ids, *e.FlowID)
+		mine := (e.FlowID == nil || slices.Contains(ids, *e.FlowID)) &&
+			(e.Owners == flows.Everyone || slices.ContainsFunc(owners, e.Owners.Covers))
 		if e.Pair == pair && mine && e.OutcomeAt(m.clock()) == flows.EventBuffered {
 			list = append(list, copyExternal(e))
 		}
 	}
 	slices.SortFunc(list, oldestEvent)
-	return list[:min(len(list), store.MatchLimit)]
+	of := map[flows.Owners]int{}
+	return slices.DeleteFunc(list, func(e *flows.ExternalEvent) bool {
+		of[e.Owners]++
+		return of[e.Owners] > store.MatchLimit
+	})
 }
 
 func oldestEvent(a, b *flows.ExternalEvent) int { return byTime(a.At, b.At, a.ID, b.ID) }
 
-// match adds the flows that wait for a pair, the longest first.
-func (m *Memory) match(s *store.Snapshot, pair flows.Pair) {
+// match adds the flows that are covered and wait for a pair, the longest first.
+func (m *Memory) match(s *store.Snapshot, match store.Match) {
 	var list []*flows.Flow
 	for _, f := range m.flows {
-		if f.Wait != nil && slices.Contains(f.Wait.Pairs(), pair) {
+		if f.Wait != nil && slices.Contains(f.Wait.Pairs(), match.Pair) && match.Owners.Covers(f.OwnerSessionKey) {
 			list = append(list, f)
 		}
 	}
 	slices.SortFunc(list, func(a, b *flows.Flow) int { return byTime(a.Wait.Since, b.Wait.Since, a.ID, b.ID) })
 	if len(list) > store.MatchLimit {
-		list, s.More[pair] = list[:store.MatchLimit], true
+		list, s.More[match] = list[:store.MatchLimit], true
 	}
-	s.Waiting[pair] = nil
+	s.Waiting[match] = nil
 	for _, f := range list {
-		s.Waiting[pair] = append(s.Waiting[pair], f.ID)
+		s.Waiting[match] = append(s.Waiting[match], f.ID)
 		s.Flows[f.ID] = copyFlow(f)
 	}
 }
@@ -232,13 +252,13 @@ func (m *Memory) shown(e *flows.ExternalEvent) *flows.ExternalEvent {
 }
 
 // ExternalEvent implements [store.Reader].
-func (m *Memory) ExternalEvent(ctx context.Context, id uuid.UUID) (*flows.ExternalEvent, error) {
+func (m *Memory) ExternalEvent(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.ExternalEvent, error) {
 	if err := m.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer m.mu.Unlock()
 	e := m.arrived[id]
-	if e == nil {
+	if e == nil || !owners.CoversAll(e.Owners) {
 		return nil, flows.ErrNotFound
 	}
 	return m.shown(e), nil
@@ -282,7 +302,8 @@ func (m *Memory) newestFirst() []*flows.ExternalEvent {
 // externalMatches reports whether a receipt, as it is shown, passes every filter of q.
 func externalMatches(e *flows.ExternalEvent, q store.ExternalEventQuery) bool {
 	either := q.EitherOf
-	return (q.Topic == "" || e.Pair.Topic == q.Topic) &&
+	return q.Owners.CoversAll(e.Owners) &&
+		(q.Topic == "" || e.Pair.Topic == q.Topic) &&
 		(q.CorrelationID == "" || e.Pair.CorrelationID == q.CorrelationID) &&
 		(either == nil || e.Pair.Topic == either.Topic || e.Pair.CorrelationID == either.CorrelationID) &&
 		(q.Outcome == "" || e.Outcome == q.Outcome)

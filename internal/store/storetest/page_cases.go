@@ -27,7 +27,7 @@ func between(t *testing.T, s store.Store, q store.FlowQuery, act func(page int))
 	t.Helper()
 	seen := map[string]int{}
 	for pages := 0; ; pages++ {
-		page, err := s.Flows(t.Context(), q)
+		page, err := s.Flows(t.Context(), forEveryone(q))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +47,7 @@ func between(t *testing.T, s store.Store, q store.FlowQuery, act func(page int))
 func testInsertsBetween(t *testing.T, s store.Store) {
 	next := 0
 	for _, order := range orders() {
-		q := store.FlowQuery{Order: order, Limit: 3, OwnerSessionKey: fmt.Sprint("agent:", order)}
+		q := store.FlowQuery{Owners: flows.Everyone, Order: order, Limit: 3, OwnerSessionKey: fmt.Sprint("agent:", order)}
 		insert := func(created int) {
 			f := newFlow(next)
 			f.OwnerSessionKey, f.Goal, f.CreatedAt = q.OwnerSessionKey, fmt.Sprint("goal ", next), at(created)
@@ -78,7 +78,7 @@ func testInsertsBetween(t *testing.T, s store.Store) {
 
 func testChangesBetween(t *testing.T, s store.Store) {
 	for round, order := range orders() {
-		q := store.FlowQuery{Order: order, Limit: 3, OwnerSessionKey: fmt.Sprint("agent:", order)}
+		q := store.FlowQuery{Owners: flows.Everyone, Order: order, Limit: 3, OwnerSessionKey: fmt.Sprint("agent:", order)}
 		var list []*flows.Flow
 		for n := range 20 {
 			f := newFlow(round*20 + n)
@@ -109,7 +109,7 @@ func testErasuresBetween(t *testing.T, s store.Store) {
 		for n := range 9 {
 			create(t, s, newFlow(n))
 		}
-		page, err := s.Flows(t.Context(), store.FlowQuery{Order: order, Limit: 3})
+		page, err := s.Flows(t.Context(), store.FlowQuery{Owners: flows.Everyone, Order: order, Limit: 3})
 		if err != nil || len(page.Items) != 3 || page.Next == nil {
 			t.Fatalf("order %s: %v, %v", order, page, err)
 		}
@@ -118,7 +118,7 @@ func testErasuresBetween(t *testing.T, s store.Store) {
 			gone.Erased = append(gone.Erased, f.ID)
 		}
 		save(t, s, gone)
-		rest, err := allFlows(t.Context(), s, store.FlowQuery{Order: order, Limit: 3, From: page.Next})
+		rest, err := allFlows(t.Context(), s, store.FlowQuery{Owners: flows.Everyone, Order: order, Limit: 3, From: page.Next})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +139,7 @@ func testOneCreationTime(t *testing.T, s store.Store) {
 	fill(t, s, 30, func(_ int, f *flows.Flow) { f.CreatedAt = at(0) })
 	for _, order := range []store.FlowOrder{store.CreatedAsc, store.CreatedDesc} {
 		for _, limit := range []int{1, 7, 29, 30, 31} {
-			list, err := allFlows(t.Context(), s, store.FlowQuery{Order: order, Limit: limit})
+			list, err := allFlows(t.Context(), s, store.FlowQuery{Owners: flows.Everyone, Order: order, Limit: limit})
 			if err != nil || len(list) != 30 {
 				t.Fatalf("order %s by %d: %d flows, %v", order, limit, len(list), err)
 			}
@@ -171,7 +171,7 @@ func testFullPages(t *testing.T, s store.Store) {
 			for _, q.Limit = range []int{6, 20, 21} {
 				q.From = nil
 				for left := 20; left > 0; left -= q.Limit {
-					page, err := s.Flows(t.Context(), q)
+					page, err := s.Flows(t.Context(), forEveryone(q))
 					if err != nil || len(page.Items) != min(q.Limit, left) || left > q.Limit && page.Next == nil ||
 						left < q.Limit && page.Next != nil {
 						t.Fatalf("%s by %d, %d left: a page of %d, Next %v, %v", name, q.Limit, left, len(page.Items),
@@ -209,7 +209,7 @@ func testExamined(t *testing.T, s store.Store) {
 		if err != nil || goals(list) != "needle | needle" {
 			t.Errorf("%s: %s, %v; want both needles", queryText(q), goals(list), err)
 		}
-		page, err := s.Flows(t.Context(), q)
+		page, err := s.Flows(t.Context(), forEveryone(q))
 		if err != nil || len(page.Items) != 1 || page.Next == nil {
 			t.Errorf("%s: a first page of %d, Next %v, %v; want one needle and more to come", queryText(q),
 				len(page.Items), page.Next, err)

@@ -64,14 +64,14 @@ func population(t *testing.T, s store.Store) {
 		}
 	}
 	for n, m := range members() {
-		run(m.created, flows.Command{FlowID: flowID(n), Actor: "tester", Action: flows.Create{Mode: m.mode,
+		run(m.created, flows.Command{Owners: flows.Everyone, FlowID: flowID(n), Actor: "tester", Action: flows.Create{Mode: m.mode,
 			ControllerID: m.controller, Goal: m.letter + " " + m.goal, OwnerSessionKey: m.owner, Labels: m.labels,
 			State: []byte(fmt.Sprintf(`{"n":%d}`, n))}})
 	}
 	now := 100
 	for n, m := range members() {
 		for _, move := range m.moves {
-			run(now, flows.Command{FlowID: flowID(n), Actor: "tester", Action: move})
+			run(now, flows.Command{Owners: flows.Everyone, FlowID: flowID(n), Actor: "tester", Action: move})
 			now++
 		}
 	}

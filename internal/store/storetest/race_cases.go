@@ -137,7 +137,7 @@ func testOneCreate(t *testing.T, s store.Store) {
 }
 
 func createCommand(id uuid.UUID, goal string) flows.Command {
-	return flows.Command{FlowID: id, Actor: "tester", Action: flows.Create{Mode: flows.Managed,
+	return flows.Command{Owners: flows.Everyone, FlowID: id, Actor: "tester", Action: flows.Create{Mode: flows.Managed,
 		ControllerID: "kate/inbox", Goal: goal, OwnerSessionKey: "agent:kate"}}
 }
 
@@ -161,7 +161,7 @@ func testOneAnswer(t *testing.T, s store.Store) {
 				Events: []flows.Event{createdEvent(newFlow(i))}, Answers: []store.Answer{newAnswer(1, answers[i])}})
 		})
 	})
-	list, err := allFlows(t.Context(), s, store.FlowQuery{Limit: n})
+	list, err := allFlows(t.Context(), s, store.FlowQuery{Owners: flows.Everyone, Limit: n})
 	if err != nil || len(list) != 1 {
 		t.Fatalf("there are %d flows, %v; want one", len(list), err)
 	}
@@ -173,7 +173,7 @@ func testOneAnswer(t *testing.T, s store.Store) {
 }
 
 func stepCommand(id uuid.UUID, n int, run string, status flows.StepStatus) flows.Command {
-	return flows.Command{FlowID: id, Actor: "tester", Action: flows.ObserveStep{StepID: stepID(n), RunID: run,
+	return flows.Command{Owners: flows.Everyone, FlowID: id, Actor: "tester", Action: flows.ObserveStep{StepID: stepID(n), RunID: run,
 		Task: fmt.Sprint("task ", n), Status: status}}
 }
 
@@ -184,7 +184,7 @@ func testOneStep(t *testing.T, s store.Store) {
 		_, err := apply(t.Context(), s, at(i), stepCommand(flowID(1), i, "r", flows.StepRunning))
 		return err
 	})
-	steps, err := allSteps(t.Context(), s, store.StepQuery{FlowID: flowID(1), Limit: n})
+	steps, err := allSteps(t.Context(), s, store.StepQuery{Owners: flows.Everyone, FlowID: flowID(1), Limit: n})
 	if err != nil || len(steps) != 1 {
 		t.Fatalf("there are %d steps, %v; want one", len(steps), err)
 	}
@@ -248,16 +248,16 @@ func testEraseAndUse(t *testing.T, s store.Store) {
 		switch i % 3 {
 		case 0:
 			_, err = apply(t.Context(), s, at(i), createCommand(id, "again"),
-				flows.Command{FlowID: id, Action: flows.Cancel{}})
+				flows.Command{Owners: flows.Everyone, FlowID: id, Action: flows.Cancel{}})
 		case 1:
 			_, err = apply(t.Context(), s, at(i), stepCommand(id, i, fmt.Sprint("run ", i), flows.StepRunning))
 		case 2:
-			_, err = apply(t.Context(), s, at(i), flows.Command{FlowID: id, Action: flows.Erase{}})
+			_, err = apply(t.Context(), s, at(i), flows.Command{Owners: flows.Everyone, FlowID: id, Action: flows.Erase{}})
 		}
 		return err
 	})
-	f, err := s.Flow(t.Context(), id)
-	all, errEvents := allEvents(t.Context(), s, store.EventQuery{Limit: 10})
+	f, err := s.Flow(t.Context(), id, flows.Everyone)
+	all, errEvents := allEvents(t.Context(), s, store.EventQuery{Owners: flows.Everyone, Limit: 10})
 	switch {
 	case errors.Is(err, flows.ErrNotFound) && errEvents == nil:
 		if len(all) != 0 {
@@ -266,7 +266,7 @@ func testEraseAndUse(t *testing.T, s store.Store) {
 	case err != nil || errEvents != nil:
 		t.Fatal(err, errEvents)
 	default:
-		steps, err := allSteps(t.Context(), s, store.StepQuery{FlowID: id, Limit: 10})
+		steps, err := allSteps(t.Context(), s, store.StepQuery{Owners: flows.Everyone, FlowID: id, Limit: 10})
 		if err != nil || len(steps) != f.StepsTotal || len(all) != 2+len(steps) || all[0].Kind != flows.EventCreated {
 			t.Errorf("%d steps, %v, counted %d; trail:\n%s", len(steps), err, f.StepsTotal, eventsText(all))
 		}
@@ -281,7 +281,7 @@ func testSeqRises(t *testing.T, s store.Store) {
 	defer cancel()
 	var seen []int64
 	read := func() error {
-		q := store.EventQuery{Limit: 5}
+		q := store.EventQuery{Owners: flows.Everyone, Limit: 5}
 		if len(seen) > 0 {
 			q.After = &seen[len(seen)-1]
 		}
@@ -317,7 +317,7 @@ func testSeqRises(t *testing.T, s store.Store) {
 	if err := errors.Join(readErr, read()); err != nil {
 		t.Fatal(err)
 	}
-	all, err := allEvents(t.Context(), s, store.EventQuery{Limit: 50})
+	all, err := allEvents(t.Context(), s, store.EventQuery{Owners: flows.Everyone, Limit: 50})
 	if err != nil || len(all) != writers*(rounds+1) || len(seen) != len(all) {
 		t.Fatalf("the trail has %d events, the reader saw %d, %v; want %d", len(all), len(seen), err, writers*(rounds+1))
 	}

@@ -47,7 +47,7 @@ func fullReceipt(n int) flows.ExternalEvent {
 
 func expectReceipt(t *testing.T, s store.Store, want *flows.ExternalEvent) {
 	t.Helper()
-	got, err := s.ExternalEvent(t.Context(), want.ID)
+	got, err := s.ExternalEvent(t.Context(), want.ID, flows.Everyone)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,19 +56,19 @@ func expectReceipt(t *testing.T, s store.Store, want *flows.ExternalEvent) {
 
 func testReceiptStored(t *testing.T, s store.Store) {
 	full, plain := fullReceipt(1), newReceipt(2, pair("t", "c"))
-	empty := flows.ExternalEvent{ID: uuid.MustParse("f47ac10b-58cc-4372-a567-0e02b2c3d479"), Pair: pair("t", "c"), Actor: "a",
+	empty := flows.ExternalEvent{Owners: flows.Everyone, ID: uuid.MustParse("f47ac10b-58cc-4372-a567-0e02b2c3d479"), Pair: pair("t", "c"), Actor: "a",
 		At: at(5), ExpiresAt: at(5), Outcome: flows.EventUnmatched}
 	saveReceipts(t, s, full, plain, empty)
 	for _, e := range []*flows.ExternalEvent{&full, &plain, &empty} {
 		expectReceipt(t, s, e)
 	}
-	list, err := allReceipts(t.Context(), s, store.ExternalEventQuery{Limit: 10})
+	list, err := allReceipts(t.Context(), s, store.ExternalEventQuery{Owners: flows.Everyone, Limit: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
 	same(t, "list", receiptsText(list), receiptsText([]*flows.ExternalEvent{&empty, &plain, &full}))
 	full.Flows[0].Revision = 0 // what was given away is the caller's
-	got, err := s.ExternalEvent(t.Context(), full.ID)
+	got, err := s.ExternalEvent(t.Context(), full.ID, flows.Everyone)
 	if err != nil || got.Flows[0].Revision == 0 {
 		t.Errorf("the store shares its memory: %v", err)
 	}
@@ -113,11 +113,11 @@ func testReceiptPayloads(t *testing.T, s store.Store) {
 func testReceiptUnknown(t *testing.T, s store.Store) {
 	saveReceipts(t, s, newReceipt(1, pair("t", "c")))
 	for _, id := range []uuid.UUID{stepID(2), uuid.Nil} {
-		if e, err := s.ExternalEvent(t.Context(), id); !errors.Is(err, flows.ErrNotFound) {
+		if e, err := s.ExternalEvent(t.Context(), id, flows.Everyone); !errors.Is(err, flows.ErrNotFound) {
 			t.Errorf("ExternalEvent(%s) = %v, %v, want ErrNotFound", id, e, err)
 		}
 	}
-	page, err := s.ExternalEvents(t.Context(), store.ExternalEventQuery{Topic: "nobody's", Limit: 5})
+	page, err := s.ExternalEvents(t.Context(), store.ExternalEventQuery{Owners: flows.Everyone, Topic: "nobody's", Limit: 5})
 	if err != nil || len(page.Items) != 0 || page.Next != nil {
 		t.Errorf("ExternalEvents = %v, %v", page, err)
 	}
@@ -137,7 +137,7 @@ func testReceiptOutcome(t *testing.T, s store.Store) {
 	expectReceipt(t, s, &late)
 	for {
 		before := load(t, s, store.Need{}).Now
-		got, err := s.ExternalEvent(t.Context(), soon.ID)
+		got, err := s.ExternalEvent(t.Context(), soon.ID, flows.Everyone)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -242,10 +242,10 @@ func testReceiptPaging(t *testing.T, s store.Store) {
 	list := receipts()
 	saveReceipts(t, s, list...)
 	for round, limit := range []int{1, 2, 5, 36, 100} {
-		q := store.ExternalEventQuery{Limit: limit}
+		q := store.ExternalEventQuery{Owners: flows.Everyone, Limit: limit}
 		var ids []uuid.UUID
 		for pages := 0; ; pages++ {
-			page, err := s.ExternalEvents(t.Context(), q)
+			page, err := s.ExternalEvents(t.Context(), forEveryone(q))
 			if err != nil || len(page.Items) > limit || pages > 100 {
 				t.Fatalf("page %d: %d of %d, %v", pages, len(page.Items), limit, err)
 			}
@@ -327,7 +327,7 @@ func testReceiptsSwept(t *testing.T, s store.Store) {
 	sweep(at(8), 3, 3)
 	sweep(at(8), 100, 5)
 	sweep(at(8), 100, 0)
-	left, err := allReceipts(t.Context(), s, store.ExternalEventQuery{Limit: 5})
+	left, err := allReceipts(t.Context(), s, store.ExternalEventQuery{Owners: flows.Everyone, Limit: 5})
 	if err != nil || len(left) != 6 {
 		t.Fatalf("%d are left, %v; want 6", len(left), err)
 	}
@@ -370,7 +370,7 @@ func testReceiptRolledBack(t *testing.T, s store.Store) {
 		t.Errorf("Update = %v, want %v", err, boom)
 	}
 	expectReceipt(t, s, &old)
-	if _, err := s.ExternalEvent(t.Context(), fresh.ID); !errors.Is(err, flows.ErrNotFound) {
+	if _, err := s.ExternalEvent(t.Context(), fresh.ID, flows.Everyone); !errors.Is(err, flows.ErrNotFound) {
 		t.Errorf("the new event: %v, want ErrNotFound", err)
 	}
 }

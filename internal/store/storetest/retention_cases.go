@@ -63,14 +63,14 @@ func testPrune(t *testing.T, s store.Store) {
 	pruneFlows(t, s)
 	prune(t, s, at(10), 10, 0)
 	prune(t, s, at(10).Add(time.Microsecond), 10, 1)
-	expectFlows(t, s, store.FlowQuery{}, "goal 1 | goal 2 | goal 4 | goal 5 | goal 6 | goal 7 | goal 8")
+	expectFlows(t, s, store.FlowQuery{Owners: flows.Everyone}, "goal 1 | goal 2 | goal 4 | goal 5 | goal 6 | goal 7 | goal 8")
 	prune(t, s, farAway, 2, 2)
-	expectFlows(t, s, store.FlowQuery{}, "goal 2 | goal 4 | goal 6 | goal 7 | goal 8")
+	expectFlows(t, s, store.FlowQuery{Owners: flows.Everyone}, "goal 2 | goal 4 | goal 6 | goal 7 | goal 8")
 	prune(t, s, at(50), 2, 1)
 	prune(t, s, at(50), 2, 0)
 	prune(t, s, farAway, 2, 1)
 	prune(t, s, farAway, 2, 0)
-	expectFlows(t, s, store.FlowQuery{}, "goal 6 | goal 7 | goal 8")
+	expectFlows(t, s, store.FlowQuery{Owners: flows.Everyone}, "goal 6 | goal 7 | goal 8")
 	expectWaiting(t, s, pair("t", "c"), false, 7)
 	expectDue(t, s, 10, waiting(7, timer(at(1)), awaited("t", "c")))
 }
@@ -79,21 +79,21 @@ func testPrune(t *testing.T, s store.Store) {
 func testPruneRows(t *testing.T, s store.Store) {
 	pruneFlows(t, s)
 	prune(t, s, at(50), 100, 4)
-	left, err := allEvents(t.Context(), s, store.EventQuery{Limit: 3})
+	left, err := allEvents(t.Context(), s, store.EventQuery{Owners: flows.Everyone, Limit: 3})
 	if err != nil || len(left) != 4 {
 		t.Errorf("%d events are left, %v; want those of the four flows:\n%s", len(left), err, eventsText(left))
 	}
 	for n := range 9 {
-		_, err := s.Step(t.Context(), store.StepKey{FlowID: flowID(n), RunID: "r"})
+		_, err := s.Step(t.Context(), store.StepKey{FlowID: flowID(n), RunID: "r"}, flows.Everyone)
 		if gone := errors.Is(err, flows.ErrNotFound); gone != (n != 4) {
 			t.Errorf("the step of flow %d: %v", n, err)
 		}
 	}
-	expectFlows(t, s, store.FlowQuery{Labels: []store.Label{{Key: "env", Value: "prod"}}}, "goal 4")
+	expectFlows(t, s, store.FlowQuery{Owners: flows.Everyone, Labels: []store.Label{{Key: "env", Value: "prod"}}}, "goal 4")
 	create(t, s, newFlow(3))
 	same(t, "the new flow", flowText(readFlow(t, s, flowID(3))), flowText(newFlow(3)))
 	same(t, "its trail", eventsText(trail(t, s, flowID(3))), eventsText([]flows.Event{createdEvent(newFlow(3))}))
-	expectFlows(t, s, store.FlowQuery{Labels: []store.Label{{Key: "env", Value: "prod"}}}, "goal 4")
+	expectFlows(t, s, store.FlowQuery{Owners: flows.Everyone, Labels: []store.Label{{Key: "env", Value: "prod"}}}, "goal 4")
 }
 
 func testCountEnded(t *testing.T, s store.Store) {

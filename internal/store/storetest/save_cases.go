@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"taskflow/internal/flows"
 	"taskflow/internal/store"
@@ -12,6 +13,7 @@ import (
 func saveCases() []testCase {
 	return []testCase{
 		{"StateFlag", "State: State differs.", testStateFlag},
+		{"NarrowFlag", "Narrow: only what a caller tells of a flow differs.", testNarrowFlag},
 		{"LabelsFlag", "Labels: Labels differ.", testLabelsFlag},
 		{"LabelsReplaced", "Labels: Labels differ.", testLabelsReplaced},
 		{"Erased", "Erased: with their steps and events.", testErased},
@@ -45,6 +47,26 @@ func testStateFlag(t *testing.T, s store.Store) {
 	same(t, "State true writes it", flowText(readFlow(t, s, f.ID)), flowText(&next))
 }
 
+func testNarrowFlag(t *testing.T, s store.Store) {
+	f := fullFlow(1)
+	create(t, s, f)
+	next := *f
+	next.Revision, next.Goal, next.CurrentStep = 9, "another", "changed"
+	next.State, next.Labels = []byte(`{"is":"written"}`), map[string]string{"these": "too"}
+	next.UpdatedAt = f.UpdatedAt.Add(time.Second)
+	other := newFlow(2) // updated with more than that in the same transaction
+	create(t, s, other)
+	ended := *other
+	ended.Status, ended.EndedAt = flows.Cancelled, &next.UpdatedAt
+	save(t, s, store.Writes{Updated: []store.FlowUpdate{
+		{Flow: &next, State: true, Labels: true, Narrow: true}, {Flow: &ended}}})
+	same(t, "narrow", flowText(readFlow(t, s, f.ID)), flowText(&next))
+	same(t, "beside it", flowText(readFlow(t, s, other.ID)), flowText(&ended))
+	next.Revision, next.Goal = 10, "once more"
+	save(t, s, store.Writes{Updated: []store.FlowUpdate{{Flow: &next, Narrow: true}}})
+	same(t, "narrow, without state and labels", flowText(readFlow(t, s, f.ID)), flowText(&next))
+}
+
 func testLabelsFlag(t *testing.T, s store.Store) {
 	f := fullFlow(1)
 	create(t, s, f)
@@ -54,8 +76,8 @@ func testLabelsFlag(t *testing.T, s store.Store) {
 	save(t, s, store.Writes{Updated: []store.FlowUpdate{{Flow: &next, State: true}}})
 	next.Labels = f.Labels
 	same(t, "Labels false leaves the labels", flowText(readFlow(t, s, f.ID)), flowText(&next))
-	expectFlows(t, s, store.FlowQuery{Labels: []store.Label{{Key: "not", Value: "written"}}}, "")
-	expectFlows(t, s, store.FlowQuery{Labels: []store.Label{{Key: "env", Value: "prod"}}}, f.Goal)
+	expectFlows(t, s, store.FlowQuery{Owners: flows.Everyone, Labels: []store.Label{{Key: "not", Value: "written"}}}, "")
+	expectFlows(t, s, store.FlowQuery{Owners: flows.Everyone, Labels: []store.Label{{Key: "env", Value: "prod"}}}, f.Goal)
 }
 
 func testLabelsReplaced(t *testing.T, s store.Store) {
@@ -74,12 +96,12 @@ func testLabelsReplaced(t *testing.T, s store.Store) {
 		if found {
 			want = f.Goal
 		}
-		expectFlows(t, s, store.FlowQuery{Labels: []store.Label{label}}, want)
+		expectFlows(t, s, store.FlowQuery{Owners: flows.Everyone, Labels: []store.Label{label}}, want)
 	}
 	next.Labels = nil
 	save(t, s, store.Writes{Updated: []store.FlowUpdate{{Flow: &next, Labels: true}}})
 	same(t, "flow without labels", flowText(readFlow(t, s, f.ID)), flowText(&next))
-	expectFlows(t, s, store.FlowQuery{Labels: []store.Label{{Key: "stays", Value: "1"}}}, "")
+	expectFlows(t, s, store.FlowQuery{Owners: flows.Everyone, Labels: []store.Label{{Key: "stays", Value: "1"}}}, "")
 }
 
 func testErased(t *testing.T, s store.Store) {
@@ -89,24 +111,24 @@ func testErased(t *testing.T, s store.Store) {
 	save(t, s, store.Writes{Erased: needOf(store.Writes{Created: []*flows.Flow{gone}}).Flows})
 
 	ctx := t.Context()
-	_, errFlow := s.Flow(ctx, gone.ID)
-	_, errStep := s.Step(ctx, store.StepKey{FlowID: gone.ID, RunID: "r"})
-	_, errSteps := s.Steps(ctx, store.StepQuery{FlowID: gone.ID, Limit: 5})
-	_, errTrail := s.Events(ctx, store.EventQuery{FlowID: gone.ID, FromFlow: true, Limit: 5})
+	_, errFlow := s.Flow(ctx, gone.ID, flows.Everyone)
+	_, errStep := s.Step(ctx, store.StepKey{FlowID: gone.ID, RunID: "r"}, flows.Everyone)
+	_, errSteps := s.Steps(ctx, store.StepQuery{Owners: flows.Everyone, FlowID: gone.ID, Limit: 5})
+	_, errTrail := s.Events(ctx, store.EventQuery{Owners: flows.Everyone, FlowID: gone.ID, FromFlow: true, Limit: 5})
 	for what, err := range map[string]error{"Flow": errFlow, "Step": errStep, "Steps": errSteps, "Events": errTrail} {
 		if !errors.Is(err, flows.ErrNotFound) {
 			t.Errorf("%s of the erased flow: %v, want ErrNotFound", what, err)
 		}
 	}
-	events, err := allEvents(ctx, s, store.EventQuery{Limit: 10})
+	events, err := allEvents(ctx, s, store.EventQuery{Owners: flows.Everyone, Limit: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
 	same(t, "what remains of the trail", eventsText(events), eventsText([]flows.Event{createdEvent(kept)}))
-	if _, err := s.Step(ctx, store.StepKey{FlowID: kept.ID, RunID: "r"}); err != nil {
+	if _, err := s.Step(ctx, store.StepKey{FlowID: kept.ID, RunID: "r"}, flows.Everyone); err != nil {
 		t.Errorf("the other flow's step: %v", err)
 	}
-	expectFlows(t, s, store.FlowQuery{}, kept.Goal)
+	expectFlows(t, s, store.FlowQuery{Owners: flows.Everyone}, kept.Goal)
 }
 
 func testErasedLabels(t *testing.T, s store.Store) {
@@ -115,17 +137,17 @@ func testErasedLabels(t *testing.T, s store.Store) {
 	create(t, s, f)
 	save(t, s, store.Writes{Erased: needOf(store.Writes{Created: []*flows.Flow{f}}).Flows})
 	label := []store.Label{{Key: "env", Value: "prod"}}
-	expectFlows(t, s, store.FlowQuery{Labels: label}, "")
+	expectFlows(t, s, store.FlowQuery{Owners: flows.Everyone, Labels: label}, "")
 	f.Labels = nil
 	create(t, s, f)
-	expectFlows(t, s, store.FlowQuery{Labels: label}, "")
+	expectFlows(t, s, store.FlowQuery{Owners: flows.Everyone, Labels: label}, "")
 	same(t, "the new flow", flowText(readFlow(t, s, f.ID)), flowText(f))
 }
 
 func testErasedMissing(t *testing.T, s store.Store) {
 	create(t, s, newFlow(1))
 	save(t, s, store.Writes{Erased: needOf(store.Writes{Created: []*flows.Flow{newFlow(2)}}).Flows})
-	expectFlows(t, s, store.FlowQuery{}, "goal 1")
+	expectFlows(t, s, store.FlowQuery{Owners: flows.Everyone}, "goal 1")
 }
 
 func testErasedAndCreated(t *testing.T, s store.Store) {
@@ -142,25 +164,25 @@ func testErasedAndCreated(t *testing.T, s store.Store) {
 
 	same(t, "flow", flowText(readFlow(t, s, old.ID)), flowText(next))
 	same(t, "trail", eventsText(trail(t, s, old.ID)), eventsText([]flows.Event{createdEvent(next)}))
-	steps, err := allSteps(t.Context(), s, store.StepQuery{FlowID: old.ID, Limit: 10})
+	steps, err := allSteps(t.Context(), s, store.StepQuery{Owners: flows.Everyone, FlowID: old.ID, Limit: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
 	same(t, "steps", stepsText(steps), stepsText([]*flows.Step{step}))
-	expectFlows(t, s, store.FlowQuery{Labels: []store.Label{{Key: "env", Value: "prod"}}}, "")
-	expectFlows(t, s, store.FlowQuery{Labels: []store.Label{{Key: "life", Value: "second"}}}, next.Goal)
+	expectFlows(t, s, store.FlowQuery{Owners: flows.Everyone, Labels: []store.Label{{Key: "env", Value: "prod"}}}, "")
+	expectFlows(t, s, store.FlowQuery{Owners: flows.Everyone, Labels: []store.Label{{Key: "life", Value: "second"}}}, next.Goal)
 }
 
 func testStepInserted(t *testing.T, s store.Store) {
 	step := fullStep(1, 1)
 	save(t, s, store.Writes{Created: []*flows.Flow{newFlow(1)}, Steps: []*flows.Step{step}})
-	got, err := s.Step(t.Context(), stepKey(step))
+	got, err := s.Step(t.Context(), stepKey(step), flows.Everyone)
 	if err != nil {
 		t.Fatal(err)
 	}
 	same(t, "step", stepText(got), stepText(step))
 	for _, key := range []store.StepKey{{FlowID: flowID(1), RunID: "other"}, {FlowID: flowID(2), RunID: step.RunID}} {
-		if _, err := s.Step(t.Context(), key); !errors.Is(err, flows.ErrNotFound) {
+		if _, err := s.Step(t.Context(), key, flows.Everyone); !errors.Is(err, flows.ErrNotFound) {
 			t.Errorf("Step(%v): %v, want ErrNotFound", key, err)
 		}
 	}
@@ -174,7 +196,7 @@ func testStepReplaced(t *testing.T, s store.Store) {
 	save(t, s, store.Writes{Steps: []*flows.Step{second}})
 	want := *second
 	want.ID, want.CreatedAt = first.ID, first.CreatedAt
-	got, err := s.Step(t.Context(), stepKey(first))
+	got, err := s.Step(t.Context(), stepKey(first), flows.Everyone)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +205,7 @@ func testStepReplaced(t *testing.T, s store.Store) {
 	third := newStep(1, 8, "r") // fields go back to null
 	save(t, s, store.Writes{Steps: []*flows.Step{third}})
 	third.ID, third.CreatedAt = first.ID, first.CreatedAt
-	list, err := allSteps(t.Context(), s, store.StepQuery{FlowID: flowID(1), Limit: 10})
+	list, err := allSteps(t.Context(), s, store.StepQuery{Owners: flows.Everyone, FlowID: flowID(1), Limit: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,11 +220,12 @@ func testEventsInOrder(t *testing.T, s store.Store) {
 			At: at(-i), Traceparent: []string{"", tracedBy}[i%2]})
 	}
 	save(t, s, w)
-	got, err := allEvents(t.Context(), s, store.EventQuery{Limit: 7})
+	got, err := allEvents(t.Context(), s, store.EventQuery{Owners: flows.Everyone, Limit: 7})
 	if err != nil {
 		t.Fatal(err)
 	}
 	same(t, "trail", eventsText(got), eventsText(w.Events))
+	same(t, "feed", eventsText(unfed(tail(t, s, 7))), eventsText(w.Events))
 	for i := 1; i < len(got); i++ {
 		if got[i].Seq <= got[i-1].Seq {
 			t.Errorf("seq %d comes after %d", got[i].Seq, got[i-1].Seq)
@@ -254,7 +277,7 @@ func testManyAtOnce(t *testing.T, s store.Store) {
 	}
 	save(t, s, second)
 
-	got, err := allFlows(t.Context(), s, store.FlowQuery{Order: store.CreatedAsc, Limit: 500,
+	got, err := allFlows(t.Context(), s, store.FlowQuery{Owners: flows.Everyone, Order: store.CreatedAsc, Limit: 500,
 		Labels: []store.Label{{Key: "all", Value: "still"}}})
 	if err != nil {
 		t.Fatal(err)
@@ -269,7 +292,7 @@ func testManyAtOnce(t *testing.T, s store.Store) {
 		t.Errorf("loaded %d flows, %d steps, %d answers", len(snapshot.Flows), len(snapshot.Steps), len(snapshot.Answers))
 	}
 	save(t, s, store.Writes{Erased: needOf(w).Flows})
-	expectFlows(t, s, store.FlowQuery{}, "")
+	expectFlows(t, s, store.FlowQuery{Owners: flows.Everyone}, "")
 }
 
 // testNothingShared alters what it gave to the store and what it got from it.

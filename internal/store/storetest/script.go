@@ -19,7 +19,12 @@ import (
 func apply(ctx context.Context, s store.Updater, now time.Time, commands ...flows.Command) ([]error, error) {
 	var need store.Need
 	for _, c := range commands {
-		need.Flows = append(need.Flows, c.FlowID)
+		if create, creates := c.Action.(flows.Create); creates {
+			need.Flows, need.Creating = append(need.Flows, c.FlowID), append(need.Creating, create.OwnerSessionKey)
+			need.Callers = append(need.Callers, c.CallerID)
+		} else {
+			need.Owned = append(need.Owned, store.OwnedFlow{ID: c.FlowID, Owners: c.Owners})
+		}
 		need.Await = append(need.Await, c.Awaits()...)
 		if run, ok := c.Needs(); ok {
 			need.Steps = append(need.Steps, store.StepKey{FlowID: c.FlowID, RunID: run})
@@ -44,9 +49,10 @@ func apply(ctx context.Context, s store.Updater, now time.Time, commands ...flow
 // post offers an external event to the flows that wait for it, at most [store.MatchLimit] of them, and records its fate.
 // One that is still delivering is offered again in the same way.
 func post(ctx context.Context, s store.Updater, now time.Time, e flows.ExternalEvent) (flows.ExternalEvent, error) {
-	need := store.Need{Match: []flows.Pair{e.Pair}}
+	match := store.Match{Pair: e.Pair, Owners: e.Owners}
+	need := store.Need{Match: []store.Match{match}}
 	if e.FlowID != nil {
-		need.Flows = append(need.Flows, *e.FlowID)
+		need.Owned = append(need.Owned, store.OwnedFlow{ID: *e.FlowID, Owners: e.Owners})
 	}
 	var settled flows.ExternalEvent
 	err := s.Update(ctx, func(tx store.Tx) error {
@@ -55,14 +61,14 @@ func post(ctx context.Context, s store.Updater, now time.Time, e flows.ExternalE
 			return err
 		}
 		b := newBatch(snapshot)
-		offered, more := snapshot.Waiting[e.Pair], snapshot.More[e.Pair]
+		offered, more := snapshot.Waiting[match], snapshot.More[match]
 		var target *flows.Flow
 		if e.FlowID != nil {
-			target, offered, more = snapshot.Flows[*e.FlowID], need.Flows, false
+			target, offered, more = snapshot.Flows[*e.FlowID], []uuid.UUID{*e.FlowID}, false
 		}
 		var resumed []*flows.Flow
 		for _, id := range offered {
-			if b.decide(flows.Command{FlowID: id, Action: flows.EndByEvent{Event: &e}}, now) == nil {
+			if b.decide(flows.Command{Owners: flows.Everyone, FlowID: id, Action: flows.EndByEvent{Event: &e}}, now) == nil {
 				resumed = append(resumed, b.flows[id])
 			}
 		}
@@ -90,7 +96,7 @@ func fire(ctx context.Context, s store.Updater, now *time.Time, limit int) ([]uu
 		ids = sortedIDs(snapshot.Flows)
 		for _, id := range ids {
 			// A refusal takes no part: by another clock than the database's the time may not have come.
-			_ = b.decide(flows.Command{FlowID: id, Action: flows.FireDue{Generation: snapshot.Flows[id].Wait.Generation}}, at)
+			_ = b.decide(flows.Command{Owners: flows.Everyone, FlowID: id, Action: flows.FireDue{Generation: snapshot.Flows[id].Wait.Generation}}, at)
 		}
 		return tx.Save(b.writes())
 	})
@@ -111,12 +117,15 @@ type batch struct {
 	written         map[store.StepKey]bool
 	events          []flows.Event
 	external        []*flows.ExternalEvent
+	counted         map[string]int64 // open flows of callers, as recorded
+	open            map[string]int64 // and how they change
 }
 
 func newBatch(s store.Snapshot) *batch {
 	b := &batch{
 		recorded: s.Flows, flows: maps.Clone(s.Flows), steps: maps.Clone(s.Steps), buffered: maps.Clone(s.Buffered),
 		erased: map[uuid.UUID]bool{}, changed: map[uuid.UUID]bool{}, written: map[store.StepKey]bool{},
+		counted: s.Open, open: map[string]int64{},
 	}
 	if b.flows == nil {
 		b.flows = map[uuid.UUID]*flows.Flow{}
@@ -125,7 +134,7 @@ func newBatch(s store.Snapshot) *batch {
 }
 
 func (b *batch) decide(c flows.Command, now time.Time) error {
-	subject := flows.Subject{Flow: b.flows[c.FlowID]}
+	subject := flows.Subject{Flow: b.flows[c.FlowID], Open: b.counted[c.CallerID] + b.open[c.CallerID]}
 	if run, ok := c.Needs(); ok {
 		subject.Step = b.steps[store.StepKey{FlowID: c.FlowID, RunID: run}]
 	}
@@ -146,6 +155,8 @@ func (b *batch) decide(c flows.Command, now time.Time) error {
 		b.erase(c.FlowID)
 		return nil
 	}
+	b.count(b.flows[c.FlowID], -1)
+	b.count(change.Flow, 1)
 	b.flows[c.FlowID] = change.Flow
 	if change.Created || change.Updated {
 		b.changed[c.FlowID] = true
@@ -155,6 +166,13 @@ func (b *batch) decide(c flows.Command, now time.Time) error {
 	}
 	b.events = append(b.events, change.Events...)
 	return nil
+}
+
+// count counts a flow that has not ended for its creator.
+func (b *batch) count(f *flows.Flow, n int64) {
+	if f != nil && f.CreatedBy != "" && !f.Status.Terminal() {
+		b.open[f.CreatedBy] += n
+	}
 }
 
 // erase forgets everything the batch did to a flow.
@@ -172,7 +190,8 @@ func (b *batch) erase(id uuid.UUID) {
 }
 
 func (b *batch) writes() store.Writes {
-	w := store.Writes{Events: b.events, ExternalEvents: b.external}
+	w := store.Writes{Events: b.events, ExternalEvents: b.external, Open: maps.Clone(b.open)}
+	maps.DeleteFunc(w.Open, func(_ string, n int64) bool { return n == 0 })
 	for id, erased := range b.erased {
 		if erased {
 			w.Erased = append(w.Erased, id)
@@ -185,7 +204,8 @@ func (b *batch) writes() store.Writes {
 			continue
 		}
 		w.Updated = append(w.Updated, store.FlowUpdate{Flow: f,
-			State: !bytes.Equal(last.State, f.State), Labels: !maps.Equal(last.Labels, f.Labels), Wait: last.Wait != f.Wait})
+			State: !bytes.Equal(last.State, f.State), Labels: !maps.Equal(last.Labels, f.Labels), Wait: last.Wait != f.Wait,
+			Narrow: last.Wait == f.Wait && sameCourse(last, f)})
 	}
 	for key := range b.written {
 		w.Steps = append(w.Steps, b.steps[key])

@@ -19,7 +19,7 @@ func statsCases() []testCase {
 
 func stats(t *testing.T, s store.Store) store.Stats {
 	t.Helper()
-	got, err := s.Stats(t.Context())
+	got, err := s.Stats(t.Context(), flows.Everyone)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func testOldestWaiting(t *testing.T, s store.Store) {
 	run := func(now int, n int, actions ...flows.Action) {
 		t.Helper()
 		for _, action := range actions {
-			refusals, err := apply(t.Context(), s, at(now), flows.Command{FlowID: flowID(n), Action: action})
+			refusals, err := apply(t.Context(), s, at(now), flows.Command{Owners: flows.Everyone, FlowID: flowID(n), Action: action})
 			if err != nil || refusals[0] != nil {
 				t.Fatalf("%T: %v, %v", action, err, refusals[0])
 			}

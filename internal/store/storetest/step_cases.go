@@ -20,10 +20,10 @@ func stepCases() []testCase {
 
 func testStepsUnknown(t *testing.T, s store.Store) {
 	create(t, s, newFlow(1))
-	if page, err := s.Steps(t.Context(), store.StepQuery{FlowID: flowID(2), Limit: 1}); !errors.Is(err, flows.ErrNotFound) {
+	if page, err := s.Steps(t.Context(), store.StepQuery{Owners: flows.Everyone, FlowID: flowID(2), Limit: 1}); !errors.Is(err, flows.ErrNotFound) {
 		t.Errorf("Steps of an unknown flow: %v, %v; want ErrNotFound", page, err)
 	}
-	page, err := s.Steps(t.Context(), store.StepQuery{FlowID: flowID(1), Limit: 1})
+	page, err := s.Steps(t.Context(), store.StepQuery{Owners: flows.Everyone, FlowID: flowID(1), Limit: 1})
 	if err != nil || len(page.Items) != 0 || page.Next != nil {
 		t.Errorf("Steps of a flow without steps: %v, %v", page, err)
 	}
@@ -49,7 +49,7 @@ func saveSteps(t *testing.T, s store.Store) []*flows.Step {
 
 func testStepsOldestFirst(t *testing.T, s store.Store) {
 	want := saveSteps(t, s)
-	page, err := s.Steps(t.Context(), store.StepQuery{FlowID: flowID(1), Limit: 100})
+	page, err := s.Steps(t.Context(), store.StepQuery{Owners: flows.Everyone, FlowID: flowID(1), Limit: 100})
 	if err != nil || page.Next != nil {
 		t.Fatalf("Next %v, %v", page.Next, err)
 	}
@@ -59,10 +59,10 @@ func testStepsOldestFirst(t *testing.T, s store.Store) {
 func testStepsPaging(t *testing.T, s store.Store) {
 	want := saveSteps(t, s)
 	for _, limit := range []int{1, 2, 3, 7, 13, 14, 15} {
-		q := store.StepQuery{FlowID: flowID(1), Limit: limit}
+		q := store.StepQuery{Owners: flows.Everyone, FlowID: flowID(1), Limit: limit}
 		var got []*flows.Step
 		for {
-			page, err := s.Steps(t.Context(), q)
+			page, err := s.Steps(t.Context(), forEveryone(q))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -82,7 +82,7 @@ func testStepsPaging(t *testing.T, s store.Store) {
 // testStepsBetweenPages observes recorded steps again and adds one between pages: an upsert moves no step.
 func testStepsBetweenPages(t *testing.T, s store.Store) {
 	want := saveSteps(t, s)
-	page, err := s.Steps(t.Context(), store.StepQuery{FlowID: flowID(1), Limit: 6})
+	page, err := s.Steps(t.Context(), store.StepQuery{Owners: flows.Everyone, FlowID: flowID(1), Limit: 6})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func testStepsBetweenPages(t *testing.T, s store.Store) {
 	late := newStep(1, 5, "late")
 	late.CreatedAt = at(901)
 	save(t, s, store.Writes{Steps: []*flows.Step{&again, late}})
-	rest, err := allSteps(t.Context(), s, store.StepQuery{FlowID: flowID(1), Limit: 6, From: page.Next})
+	rest, err := allSteps(t.Context(), s, store.StepQuery{Owners: flows.Everyone, FlowID: flowID(1), Limit: 6, From: page.Next})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -42,6 +43,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Retention", retentionCases()},
 		{"Keys", keyCases()},
 		{"WaitRaces", waitRaceCases()},
+		{"Owners", ownerCases()},
+		{"APIKeys", apiKeyCases()},
 	}
 	for _, subject := range subjects {
 		t.Run(subject.name, func(t *testing.T) {
@@ -177,15 +180,16 @@ func load(t *testing.T, s store.Store, need store.Need) store.Snapshot {
 
 func readFlow(t *testing.T, s store.Store, id uuid.UUID) *flows.Flow {
 	t.Helper()
-	f, err := s.Flow(t.Context(), id)
+	f, err := s.Flow(t.Context(), id, flows.Everyone)
 	if err != nil {
 		t.Fatalf("Flow(%s): %v", id, err)
 	}
 	return f
 }
 
-// allFlows pages through q to the end.
+// allFlows pages through q to the end, for everyone where q does not say.
 func allFlows(ctx context.Context, s store.Reader, q store.FlowQuery) ([]*flows.Flow, error) {
+	q = forEveryone(q)
 	var all []*flows.Flow
 	for pages := 0; ; pages++ {
 		page, err := s.Flows(ctx, q)
@@ -203,8 +207,9 @@ func allFlows(ctx context.Context, s store.Reader, q store.FlowQuery) ([]*flows.
 	}
 }
 
-// allEvents pages through q to the end.
+// allEvents pages through q to the end, for everyone where q does not say.
 func allEvents(ctx context.Context, s store.Reader, q store.EventQuery) ([]flows.Event, error) {
+	q = forEveryone(q)
 	var all []flows.Event
 	for pages := 0; ; pages++ {
 		page, err := s.Events(ctx, q)
@@ -222,8 +227,9 @@ func allEvents(ctx context.Context, s store.Reader, q store.EventQuery) ([]flows
 	}
 }
 
-// allSteps pages through q to the end.
+// allSteps pages through q to the end, for everyone where q does not say.
 func allSteps(ctx context.Context, s store.Reader, q store.StepQuery) ([]*flows.Step, error) {
+	q = forEveryone(q)
 	var all []*flows.Step
 	for pages := 0; ; pages++ {
 		page, err := s.Steps(ctx, q)
@@ -241,8 +247,9 @@ func allSteps(ctx context.Context, s store.Reader, q store.StepQuery) ([]*flows.
 	}
 }
 
-// allReceipts pages through q to the end.
+// allReceipts pages through q to the end, for everyone where q does not say.
 func allReceipts(ctx context.Context, s store.Reader, q store.ExternalEventQuery) ([]*flows.ExternalEvent, error) {
+	q = forEveryone(q)
 	var all []*flows.ExternalEvent
 	for pages := 0; ; pages++ {
 		page, err := s.ExternalEvents(ctx, q)
@@ -262,7 +269,7 @@ func allReceipts(ctx context.Context, s store.Reader, q store.ExternalEventQuery
 
 func trail(t *testing.T, s store.Reader, id uuid.UUID) []flows.Event {
 	t.Helper()
-	events, err := allEvents(t.Context(), s, store.EventQuery{FlowID: id, FromFlow: true, Limit: 100})
+	events, err := allEvents(t.Context(), s, store.EventQuery{Owners: flows.Everyone, FlowID: id, FromFlow: true, Limit: 100})
 	if err != nil {
 		t.Fatalf("Events of %s: %v", id, err)
 	}
@@ -293,4 +300,28 @@ func goals(list []*flows.Flow) string {
 		names[i] = f.Goal
 	}
 	return strings.Join(names, " | ")
+}
+
+// offered are pairs that senders with the same owners have an event for.
+func offered(owners flows.Owners, pairs ...flows.Pair) []store.Match {
+	var list []store.Match
+	for _, p := range pairs {
+		list = append(list, store.Match{Pair: p, Owners: owners})
+	}
+	return list
+}
+
+// forEveryone is a query by a caller that covers everyone, where it does not say.
+func forEveryone[Q store.FlowQuery | store.StepQuery | store.EventQuery | store.ExternalEventQuery](q Q) Q {
+	switch q := any(&q).(type) {
+	case *store.FlowQuery:
+		q.Owners = cmp.Or(q.Owners, flows.Everyone)
+	case *store.StepQuery:
+		q.Owners = cmp.Or(q.Owners, flows.Everyone)
+	case *store.EventQuery:
+		q.Owners = cmp.Or(q.Owners, flows.Everyone)
+	case *store.ExternalEventQuery:
+		q.Owners = cmp.Or(q.Owners, flows.Everyone)
+	}
+	return q
 }

@@ -31,9 +31,9 @@ func flowText(f *flows.Flow) string {
 	for _, key := range slices.Sorted(maps.Keys(f.Labels)) {
 		labels = append(labels, fmt.Sprintf("%q=%q", key, f.Labels[key]))
 	}
-	return fmt.Sprintf("flow %s %s %s rev=%d cancel=%v controller=%q goal=%q owner=%q requester=%q step=%q "+
+	return fmt.Sprintf("flow %s %s %s rev=%d cancel=%v controller=%q goal=%q owner=%q by=%q requester=%q step=%q "+
 		"steps=%d/%d labels=%s created=%s updated=%s ended=%s wait=%s resumed_by=%s state=%s",
-		f.ID, f.Mode, f.Status, f.Revision, f.CancelRequested, f.ControllerID, f.Goal, f.OwnerSessionKey,
+		f.ID, f.Mode, f.Status, f.Revision, f.CancelRequested, f.ControllerID, f.Goal, f.OwnerSessionKey, f.CreatedBy,
 		f.RequesterOrigin, f.CurrentStep, f.StepsActive, f.StepsTotal, strings.Join(labels, ","),
 		timeText(f.CreatedAt), timeText(f.UpdatedAt), optional(f.EndedAt, timeText),
 		waitText(f.Wait), resumedText(f.ResumedBy), f.State)
@@ -80,8 +80,8 @@ func receiptText(e *flows.ExternalEvent) string {
 	if e.Payload != nil {
 		payload = string(e.Payload)
 	}
-	text := fmt.Sprintf("external event %s %q/%q for=%s %s actor=%q trace=%q at=%s expires=%s payload=%s resumed %d:", e.ID,
-		e.Pair.Topic, e.Pair.CorrelationID, optional(e.FlowID, uuid.UUID.String), e.Outcome, e.Actor, e.Traceparent,
+	text := fmt.Sprintf("external event %s %q/%q for=%s owners=%q %s actor=%q trace=%q at=%s expires=%s payload=%s resumed %d:", e.ID,
+		e.Pair.Topic, e.Pair.CorrelationID, optional(e.FlowID, uuid.UUID.String), e.Owners, e.Outcome, e.Actor, e.Traceparent,
 		timeText(e.At), timeText(e.ExpiresAt), payload, e.FlowCount)
 	for _, f := range e.Flows {
 		text += fmt.Sprintf(" %s@%d", f.FlowID, f.Revision)

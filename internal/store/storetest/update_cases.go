@@ -69,7 +69,7 @@ func testMissing(t *testing.T, s store.Store) {
 		t.Errorf("steps %v, answers %v", snapshot.Steps, snapshot.Answers)
 	}
 	for _, id := range []uuid.UUID{flowID(2), uuid.Nil} {
-		if f, err := s.Flow(t.Context(), id); !errors.Is(err, flows.ErrNotFound) {
+		if f, err := s.Flow(t.Context(), id, flows.Everyone); !errors.Is(err, flows.ErrNotFound) {
 			t.Errorf("Flow(%s) = %v, %v, want ErrNotFound", id, f, err)
 		}
 	}
@@ -135,10 +135,10 @@ func unchanged(t *testing.T, s store.Store) {
 	t.Helper()
 	same(t, "flow", flowText(readFlow(t, s, flowID(1))), flowText(newFlow(1)))
 	same(t, "trail", eventsText(trail(t, s, flowID(1))), eventsText([]flows.Event{createdEvent(newFlow(1))}))
-	if _, err := s.Flow(t.Context(), flowID(2)); !errors.Is(err, flows.ErrNotFound) {
+	if _, err := s.Flow(t.Context(), flowID(2), flows.Everyone); !errors.Is(err, flows.ErrNotFound) {
 		t.Errorf("the new flow: %v, want ErrNotFound", err)
 	}
-	if _, err := s.Step(t.Context(), store.StepKey{FlowID: flowID(1), RunID: "r"}); !errors.Is(err, flows.ErrNotFound) {
+	if _, err := s.Step(t.Context(), store.StepKey{FlowID: flowID(1), RunID: "r"}, flows.Everyone); !errors.Is(err, flows.ErrNotFound) {
 		t.Errorf("the new step: %v, want ErrNotFound", err)
 	}
 	snapshot := load(t, s, store.Need{Flows: []uuid.UUID{flowID(1), flowID(2)}, Answers: []store.AnswerKey{answerKey(1)}})
@@ -266,7 +266,7 @@ func testSeenAfterwards(t *testing.T, s store.Store) {
 		if got := readFlow(t, s, f.ID); got.Revision != f.Revision {
 			t.Fatalf("read revision %d after %d was answered", got.Revision, f.Revision)
 		}
-		page, err := s.Flows(t.Context(), store.FlowQuery{Limit: 1})
+		page, err := s.Flows(t.Context(), store.FlowQuery{Owners: flows.Everyone, Limit: 1})
 		if err != nil || len(page.Items) != 1 || page.Items[0].Revision != f.Revision {
 			t.Fatalf("list: %s, %v; revision %d was answered", flowsText(page.Items), err, f.Revision)
 		}
@@ -281,24 +281,30 @@ func testCancelledReads(t *testing.T, s store.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	reads := map[string]func() error{
-		"Flow":  func() error { _, err := s.Flow(ctx, flowID(1)); return err },
-		"Flows": func() error { _, err := s.Flows(ctx, store.FlowQuery{Limit: 1}); return err },
-		"Step":  func() error { _, err := s.Step(ctx, store.StepKey{FlowID: flowID(1), RunID: "r"}); return err },
-		"Steps": func() error { _, err := s.Steps(ctx, store.StepQuery{FlowID: flowID(1), Limit: 1}); return err },
-		"Events": func() error {
-			_, err := s.Events(ctx, store.EventQuery{FlowID: flowID(1), FromFlow: true, Limit: 1})
+		"Flow":  func() error { _, err := s.Flow(ctx, flowID(1), flows.Everyone); return err },
+		"Flows": func() error { _, err := s.Flows(ctx, store.FlowQuery{Owners: flows.Everyone, Limit: 1}); return err },
+		"Step": func() error {
+			_, err := s.Step(ctx, store.StepKey{FlowID: flowID(1), RunID: "r"}, flows.Everyone)
 			return err
 		},
-		"ExternalEvent": func() error { _, err := s.ExternalEvent(ctx, stepID(1)); return err },
+		"Steps": func() error {
+			_, err := s.Steps(ctx, store.StepQuery{Owners: flows.Everyone, FlowID: flowID(1), Limit: 1})
+			return err
+		},
+		"Events": func() error {
+			_, err := s.Events(ctx, store.EventQuery{Owners: flows.Everyone, FlowID: flowID(1), FromFlow: true, Limit: 1})
+			return err
+		},
+		"ExternalEvent": func() error { _, err := s.ExternalEvent(ctx, stepID(1), flows.Everyone); return err },
 		"ExternalEvents": func() error {
-			_, err := s.ExternalEvents(ctx, store.ExternalEventQuery{Limit: 1})
+			_, err := s.ExternalEvents(ctx, store.ExternalEventQuery{Owners: flows.Everyone, Limit: 1})
 			return err
 		},
 		"Delivering":    func() error { _, err := s.Delivering(ctx, 1); return err },
 		"NextDue":       func() error { _, _, _, err := s.NextDue(ctx); return err },
 		"CountEnded":    func() error { _, err := s.CountEnded(ctx, farAway); return err },
 		"CallbackKeys":  func() error { _, err := s.CallbackKeys(ctx); return err },
-		"Stats":         func() error { _, err := s.Stats(ctx); return err },
+		"Stats":         func() error { _, err := s.Stats(ctx, flows.Everyone); return err },
 		"SchemaVersion": func() error { _, err := s.SchemaVersion(ctx); return err },
 	}
 	for name, read := range reads {

@@ -88,7 +88,7 @@ func testAllFields(t *testing.T, s store.Store) {
 	same(t, "full flow", flowText(readFlow(t, s, full.ID)), flowText(full))
 	same(t, "plain flow", flowText(readFlow(t, s, plain.ID)), flowText(plain))
 	same(t, "ended flow", flowText(readFlow(t, s, ended.ID)), flowText(ended))
-	list, err := allFlows(t.Context(), s, store.FlowQuery{Order: store.CreatedAsc, Limit: 5})
+	list, err := allFlows(t.Context(), s, store.FlowQuery{Owners: flows.Everyone, Order: store.CreatedAsc, Limit: 5})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func testJSON(t *testing.T, s store.Store) {
 	for i, text := range documents() {
 		same(t, "state", string(readFlow(t, s, flowID(i)).State), text)
 		same(t, "event", eventsText(trail(t, s, flowID(i))), eventsText(w.Events[i:i+1]))
-		step, err := s.Step(t.Context(), stepKey(w.Steps[i]))
+		step, err := s.Step(t.Context(), stepKey(w.Steps[i]), flows.Everyone)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -207,7 +207,7 @@ func testText(t *testing.T, s store.Store) {
 			"label":      {Labels: []store.Label{{Key: texts()[i], Value: texts()[i]}}},
 		} {
 			q.Limit = 100
-			page, err := s.Flows(t.Context(), q)
+			page, err := s.Flows(t.Context(), forEveryone(q))
 			if err != nil || len(page.Items) != 1 || page.Items[0].ID != f.ID {
 				t.Errorf("%s %q finds %d flows, %v; want one", what, texts()[i], len(page.Items), err)
 			}
@@ -224,7 +224,7 @@ func testRunIDs(t *testing.T, s store.Store) {
 	need := needOf(w)
 	snapshot := load(t, s, need)
 	for _, step := range w.Steps {
-		got, err := s.Step(t.Context(), stepKey(step))
+		got, err := s.Step(t.Context(), stepKey(step), flows.Everyone)
 		if err != nil {
 			t.Fatalf("Step(%q): %v", step.RunID, err)
 		}
@@ -259,7 +259,7 @@ func testTimes(t *testing.T, s store.Store) {
 		save(t, s, store.Writes{Updated: []store.FlowUpdate{{Flow: &next, Wait: true}}})
 		same(t, "ended flow", flowText(readFlow(t, s, f.ID)), flowText(&next))
 		same(t, "event", eventsText(trail(t, s, f.ID)), eventsText([]flows.Event{event}))
-		got, err := s.Step(t.Context(), stepKey(step))
+		got, err := s.Step(t.Context(), stepKey(step), flows.Everyone)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -36,13 +36,13 @@ func waitCommand(id uuid.UUID, pairs ...flows.Pair) flows.Command {
 	if len(pairs) > 1 {
 		wait.Kind = flows.WaitAnyOf
 	}
-	return flows.Command{FlowID: id, Actor: "tester", Action: wait}
+	return flows.Command{Owners: flows.Everyone, FlowID: id, Actor: "tester", Action: wait}
 }
 
 // running creates a flow that runs.
 func running(t *testing.T, s store.Store, id uuid.UUID) {
 	t.Helper()
-	refusals, err := apply(t.Context(), s, epoch, createCommand(id, "waits"), flows.Command{FlowID: id, Action: flows.Start{}})
+	refusals, err := apply(t.Context(), s, epoch, createCommand(id, "waits"), flows.Command{Owners: flows.Everyone, FlowID: id, Action: flows.Start{}})
 	if err := errors.Join(append(refusals, err)...); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func testEventAndWait(t *testing.T, s store.Store) {
 			return accepted(apply(t.Context(), s, at(1), waitCommand(id, p)))
 		})
 		f := readFlow(t, s, id)
-		e, err := s.ExternalEvent(t.Context(), stepID(round))
+		e, err := s.ExternalEvent(t.Context(), stepID(round), flows.Everyone)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +104,7 @@ func testEventsAndWaits(t *testing.T, s store.Store) {
 			t.Errorf("flow %d is %s", i, flowText(f))
 		}
 	}
-	list, err := allReceipts(t.Context(), s, store.ExternalEventQuery{Limit: 2 * n})
+	list, err := allReceipts(t.Context(), s, store.ExternalEventQuery{Owners: flows.Everyone, Limit: 2 * n})
 	if err != nil || len(list) != n {
 		t.Fatalf("%d receipts, %v; want %d", len(list), err, n)
 	}
@@ -138,9 +138,9 @@ func testOneEnd(t *testing.T, s store.Store) {
 			case 2:
 				_, err = post(t.Context(), s, at(20), newReceipt(round, p))
 			case 3:
-				_, err = apply(t.Context(), s, at(20), flows.Command{FlowID: id, Action: flows.Resume{}})
+				_, err = apply(t.Context(), s, at(20), flows.Command{Owners: flows.Everyone, FlowID: id, Action: flows.Resume{}})
 			case 4:
-				_, err = apply(t.Context(), s, at(20), flows.Command{FlowID: id,
+				_, err = apply(t.Context(), s, at(20), flows.Command{Owners: flows.Everyone, FlowID: id,
 					Action: flows.EndByCallback{Generation: 2, Condition: 2, Key: "key"}})
 			}
 			return err
@@ -254,7 +254,7 @@ func testPrunePassesOver(t *testing.T, s store.Store) {
 	if err != nil || pruned+again != 2 {
 		t.Errorf("pruned %d, then %d, %v; want both flows in all", pruned, again, err)
 	}
-	expectFlows(t, s, store.FlowQuery{}, "")
+	expectFlows(t, s, store.FlowQuery{Owners: flows.Everyone}, "")
 }
 
 // testNoWaitDeadlock takes answers, pairs and flows in every order that a caller may name them, with what is due beside it.
@@ -274,7 +274,7 @@ func testNoWaitDeadlock(t *testing.T, s store.Store) {
 		}
 		return s.Update(t.Context(), func(tx store.Tx) error {
 			need := store.Need{Answers: []store.AnswerKey{answerKey(i % 3), answerKey((i + 1) % 3)},
-				Await: []flows.Pair{p(i), p(i + 1)}, Match: []flows.Pair{p(i + 2), p(i + 1)},
+				Await: []flows.Pair{p(i), p(i + 1)}, Match: []store.Match{{Pair: p(i + 2), Owners: flows.Everyone}, {Pair: p(i + 1), Owners: flows.Everyone}},
 				Flows: []uuid.UUID{flowID(i % 3), flowID((i + 2) % 3)}}
 			snapshot, err := tx.Load(need)
 			if err != nil {
@@ -310,24 +310,24 @@ func testTwoDeliveries(t *testing.T, s store.Store) {
 	saveReceipts(t, s, e)
 	together(t, 4, func(i int) error {
 		return s.Update(t.Context(), func(tx store.Tx) error {
-			snapshot, err := tx.Load(store.Need{Events: []uuid.UUID{e.ID}, Match: []flows.Pair{p}})
+			snapshot, err := tx.Load(store.Need{Events: []uuid.UUID{e.ID}, Match: []store.Match{{Pair: p, Owners: flows.Everyone}}})
 			if err != nil {
 				return err
 			}
 			b := newBatch(snapshot)
 			var ended []*flows.Flow
-			for _, id := range snapshot.Waiting[p][:min(5, len(snapshot.Waiting[p]))] {
-				if err := b.decide(flows.Command{FlowID: id, Action: flows.EndByEvent{Event: &e}}, at(9)); err != nil {
+			for _, id := range snapshot.Waiting[store.Match{Pair: p, Owners: flows.Everyone}][:min(5, len(snapshot.Waiting[store.Match{Pair: p, Owners: flows.Everyone}]))] {
+				if err := b.decide(flows.Command{Owners: flows.Everyone, FlowID: id, Action: flows.EndByEvent{Event: &e}}, at(9)); err != nil {
 					return err
 				}
 				ended = append(ended, b.flows[id])
 			}
-			settled := snapshot.Events[e.ID].Settle(ended, len(snapshot.Waiting[p]) > 5, nil, at(9))
+			settled := snapshot.Events[e.ID].Settle(ended, len(snapshot.Waiting[store.Match{Pair: p, Owners: flows.Everyone}]) > 5, nil, at(9))
 			b.external = append(b.external, &settled)
 			return tx.Save(b.writes())
 		})
 	})
-	got, err := s.ExternalEvent(t.Context(), e.ID)
+	got, err := s.ExternalEvent(t.Context(), e.ID, flows.Everyone)
 	if err != nil || got.FlowCount != n || len(got.Flows) != n || got.Outcome != flows.EventDelivered {
 		t.Errorf("%v, %v; want %d flows resumed", receiptText(got), err, n)
 	}
