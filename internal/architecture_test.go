@@ -45,7 +45,9 @@ func rules() map[string]rule {
 		"internal/pg":              {code: stores, tests: append(suite, "internal/pg/pgtest")},
 		"internal/sqlite":          {code: stores, tests: suite},
 		"internal/engine":          {code: []string{"internal/flows", "internal/store"}, tests: everything},
-		"internal/httpapi":         {code: []string{"api", "internal/httpapi/oas", "internal/engine", "internal/flows", "internal/store"}, tests: everything},
+		"internal/auth":            {code: []string{"internal/flows", "internal/store"}, tests: []string{"internal/auth/authtest"}},
+		"internal/auth/authtest":   {testOnly: true},
+		"internal/httpapi":         {code: []string{"api", "internal/auth", "internal/httpapi/oas", "internal/engine", "internal/flows", "internal/store"}, tests: everything},
 		"cmd/server":               {code: everything, tests: everything},
 		"internal/store/storetest": {code: []string{"internal/flows", "internal/store"}, testOnly: true},
 		"internal/pg/pgtest":       {code: []string{"internal/pg", "migrations"}, testOnly: true},
@@ -133,7 +135,7 @@ func checkFile(name string, file *ast.File) []string {
 	if own == "internal/flows" && !isTest {
 		found = append(found, named(name, file, outside())...)
 	}
-	if own == "internal/httpapi" && !isTest {
+	if (own == "internal/httpapi" || own == "internal/auth") && !isTest {
 		found = append(found, named(name, file, changing())...)
 	}
 	return found
@@ -201,6 +203,11 @@ func TestArchitectureChecker(t *testing.T) {
 		"engine's tests and suite":    {"internal/engine/a_test.go", "taskflow/internal/store/storetest", true},
 		"http and pg":                 {"internal/httpapi/a.go", "taskflow/internal/pg", false},
 		"http's tests and pg":         {"internal/httpapi/a_test.go", "taskflow/internal/pg", true},
+		"http and auth":               {"internal/httpapi/a.go", "taskflow/internal/auth", true},
+		"auth and store":              {"internal/auth/a.go", "taskflow/internal/store", true},
+		"auth and pg":                 {"internal/auth/a.go", "taskflow/internal/pg", false},
+		"auth and http":               {"internal/auth/a.go", "taskflow/internal/httpapi", false},
+		"server and an issuer":        {"cmd/server/a.go", "taskflow/internal/auth/authtest", false},
 		"http and generated":          {"internal/httpapi/a.go", "taskflow/internal/httpapi/oas", true},
 		"generated and domain":        {"internal/httpapi/oas/a.go", "taskflow/internal/flows", false},
 		"telemetry and engine":        {"internal/telemetry/a.go", "taskflow/internal/engine", false},

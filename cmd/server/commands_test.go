@@ -20,7 +20,7 @@ import (
 func TestHelp(t *testing.T) {
 	for _, args := range [][]string{
 		{"--help"}, {"-h"}, {"serve", "--help"}, {"migrate", "--help"}, {"healthcheck", "--help"}, {"openapi", "--help"},
-		{"prune", "--help"}, {"rotate-callback-key", "--help"},
+		{"prune", "--help"}, {"rotate-callback-key", "--help"}, {"keys", "--help"}, {"keys", "create", "--help"}, {"keys", "list", "--help"}, {"keys", "revoke", "--help"},
 	} {
 		// The variable is one that an error at start sends to --help for.
 		r := servertest.Run(t, servertest.Options{Env: []string{"TASKFLOW_NO_SUCH=1"}}, args...)

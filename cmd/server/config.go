@@ -41,17 +41,11 @@ func (p *period) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// logFormat and authentication are choices of one word.
-type (
-	logFormat      string
-	authentication string
-)
+// logFormat is a choice of one word.
+type logFormat string
 
 // UnmarshalText reads text, json or auto.
 func (f *logFormat) UnmarshalText(text []byte) error { return oneOf(f, text, "text", "json", "auto") }
-
-// UnmarshalText reads none, which is all there is so far.
-func (a *authentication) UnmarshalText(text []byte) error { return oneOf(a, text, "none") }
 
 func oneOf[T ~string](field *T, text []byte, allowed ...T) error {
 	if *field = T(text); !slices.Contains(allowed, *field) {
@@ -119,16 +113,41 @@ func (c *databaseConfig) sqlitePath() (path string, ok bool) {
 	return path, ok && path != ""
 }
 
+// authentication says which credentials are taken; neither means that none are needed.
+type authentication struct{ keys, tokens bool }
+
+// UnmarshalText reads none, keys, jwt, or the last two with a comma.
+func (a *authentication) UnmarshalText(text []byte) error {
+	*a = authentication{}
+	if string(text) == "none" {
+		return nil
+	}
+	for word := range strings.SplitSeq(string(text), ",") {
+		switch {
+		case word == "keys" && !a.keys:
+			a.keys = true
+		case word == "jwt" && !a.tokens:
+			a.tokens = true
+		default:
+			return fmt.Errorf("%q is not none, keys, jwt or keys,jwt", text)
+		}
+	}
+	return nil
+}
+
+// on reports whether callers must say who they are.
+func (a authentication) on() bool { return a.keys || a.tokens }
+
 // checkListen holds the rule of the first day: without authentication, only this machine is served.
 func checkListen(address string, auth authentication, allowed bool) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return fmt.Errorf("TASKFLOW_LISTEN: %q is not host:port", address)
 	}
-	if auth != "none" || allowed || loopback(host) {
+	if auth.on() || allowed || loopback(host) {
 		return nil
 	}
-	return fmt.Errorf("TASKFLOW_LISTEN=%s is open to others, and TASKFLOW_AUTH=none lets anybody in: listen on 127.0.0.1, or set TASKFLOW_ALLOW_UNAUTHENTICATED=true if something in front of this server keeps strangers out", address)
+	return fmt.Errorf("TASKFLOW_LISTEN=%s is open to others, and TASKFLOW_AUTH=none lets anybody in: set TASKFLOW_AUTH=keys, listen on 127.0.0.1, or set TASKFLOW_ALLOW_UNAUTHENTICATED=true if something in front of this server keeps strangers out", address)
 }
 
 func loopback(host string) bool {

@@ -39,12 +39,34 @@ func TestCheckListen(t *testing.T) {
 		{"127.0.0.1", true, false},
 		{"::1:8080", true, false},
 	} {
-		err := checkListen(c.address, "none", c.allowed)
+		err := checkListen(c.address, authentication{}, c.allowed)
 		if (err == nil) != c.ok {
 			t.Errorf("checkListen(%q, none, %v) = %v, want ok %v", c.address, c.allowed, err, c.ok)
 		}
 		if err != nil && !strings.Contains(err.Error(), "TASKFLOW_LISTEN") {
 			t.Errorf("checkListen(%q, none, %v) = %v, want the variable's name in it", c.address, c.allowed, err)
+		}
+		if _, _, bad := net.SplitHostPort(c.address); bad != nil {
+			continue
+		}
+		for _, on := range []authentication{{keys: true}, {tokens: true}, {true, true}} {
+			if err := checkListen(c.address, on, c.allowed); err != nil {
+				t.Errorf("checkListen(%q, %+v, %v) = %v, want any address to do", c.address, on, c.allowed, err)
+			}
+		}
+	}
+}
+
+func TestAuthentication_Words(t *testing.T) {
+	for text, want := range map[string]authentication{"none": {}, "keys": {keys: true}, "jwt": {tokens: true}, "keys,jwt": {true, true}, "jwt,keys": {true, true}} {
+		got := authentication{true, true}
+		if err := got.UnmarshalText([]byte(text)); err != nil || got != want {
+			t.Errorf("%q: %+v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "key", "none,keys", "keys,", "keys,keys", "keys, jwt", "KEYS"} {
+		if err := new(authentication).UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q is taken", text)
 		}
 	}
 }
@@ -85,6 +107,9 @@ func TestStart_NamesBadValues(t *testing.T) {
 		"TASKFLOW_TIMER_MAX_HORIZON=366d", "TASKFLOW_TIMER_MAX_HORIZON=PT0S", "TASKFLOW_TIMER_MAX_HORIZON=P1Y", "TASKFLOW_TIMER_MAX_HORIZON=",
 		"TASKFLOW_SECRET_KEY=secret", "TASKFLOW_SECRET_KEY=c2hvcnQ=",
 		"TASKFLOW_RETAIN_TERMINAL=30", "TASKFLOW_RETAIN_TERMINAL=-P30D", "TASKFLOW_RETAIN_TERMINAL=P1M", "TASKFLOW_RETAIN_TERMINAL=PT0S",
+		"TASKFLOW_AUTH=none,keys", "TASKFLOW_AUTH=", "TASKFLOW_JWT_OWNER_CLAIM=",
+		"TASKFLOW_RATE_LIMIT=fast", "TASKFLOW_RATE_LIMIT=0", "TASKFLOW_RATE_LIMIT=NaN", "TASKFLOW_RATE_BURST=0", "TASKFLOW_MAX_STREAMS=-1", "TASKFLOW_MAX_OPEN_FLOWS=0",
+		"TASKFLOW_MAX_HEADER=1KiB", "TASKFLOW_MAX_CONNECTIONS=0", "TASKFLOW_HEADER_TIMEOUT=10s", "TASKFLOW_BODY_TIMEOUT=PT0S", "TASKFLOW_WRITE_TIMEOUT=P1M", "TASKFLOW_IDLE_TIMEOUT=",
 		"TASKFLOW_LISTEM=127.0.0.1:8080", "TASKFLOW_=x", "TASKFLOW_SERVICES=x",
 	} {
 		name, _, _ := strings.Cut(entry, "=")
@@ -92,6 +117,19 @@ func TestStart_NamesBadValues(t *testing.T) {
 		r := servertest.Run(t, o)
 		if r.Code != 1 || !strings.Contains(r.Stderr, name) {
 			t.Errorf("%s: %+v, want code 1 and the variable's name", entry, r)
+		}
+	}
+}
+
+// TestStart_WantsAnIssuerItCanTrust tries what does not suffice for JWTs.
+func TestStart_WantsAnIssuerItCanTrust(t *testing.T) {
+	for _, c := range []struct{ issuer, audience, named string }{
+		{"", "a", "TASKFLOW_JWT_ISSUER"}, {"https://issuer.example.com", "", "TASKFLOW_JWT_AUDIENCE"}, {"http://issuer.example.com", "a", "TASKFLOW_JWT_ISSUER"},
+		{"issuer.example.com", "a", "TASKFLOW_JWT_ISSUER"}, {"https://user:hunter2@issuer.example.com", "a", "TASKFLOW_JWT_ISSUER"}, {"https://issuer.example.com?x=y", "a", "TASKFLOW_JWT_ISSUER"},
+	} {
+		r := servertest.Run(t, servertest.Options{Database: elsewhere, Env: []string{"TASKFLOW_AUTH=jwt", "TASKFLOW_JWT_ISSUER=" + c.issuer, "TASKFLOW_JWT_AUDIENCE=" + c.audience}})
+		if r.Code != 1 || !strings.Contains(r.Stderr, c.named) || strings.Contains(r.Stderr, "hunter2") {
+			t.Errorf("%+v: %+v, want the variable's name", c, r)
 		}
 	}
 }

@@ -44,7 +44,8 @@ func runnable(b block) bool {
 }
 
 // prelude has every command of a page fail where a reader would see it fail: in a pipe, and by a refusal of the server.
-const prelude = "set -euo pipefail; shopt -s inherit_errexit\ncurl() { command curl --fail-with-body \"$@\"; }\n"
+// What it leaves running ends with it.
+const prelude = "set -euo pipefail; shopt -s inherit_errexit; trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\ncurl() { command curl --fail-with-body \"$@\"; }\n"
 
 // TestDocuments_ShellBlocksRun runs what a reader is told to type, each page in one shell, against a server on each
 // database. Where a block is followed by one marked text or json, its output must be that.
@@ -80,7 +81,9 @@ func runBlocks(t *testing.T, s *servertest.Server, page string) string {
 	for _, b := range all {
 		script += b.text + "printf '" + `\001` + "'\n"
 	}
-	script = strings.ReplaceAll(script, "http://127.0.0.1:8080", s.URL)
+	script = strings.NewReplacer(
+		"http://127.0.0.1:8080", s.URL, "127.0.0.1:8081", servertest.FreeAddress(t), "bin/server", servertest.Binary(t),
+	).Replace(script)
 	out, err := bash(t, script)
 	outputs := strings.Split(out, mark)
 	if err != nil {

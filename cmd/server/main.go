@@ -26,6 +26,7 @@ type cli struct {
 	Migrate     migrateCommand     `cmd:"" help:"Bring the database's schema to a version, and exit."`
 	Prune       pruneCommand       `cmd:"" help:"Erase flows that ended long ago, with their steps and trail."`
 	Rotate      rotateCommand      `cmd:"" name:"rotate-callback-key" help:"Make a new key for callback URLs; those that are out live on until their wait ends."`
+	Keys        keysCommand        `cmd:"" help:"Make, list and revoke API keys."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a running server whether it is ready; exit 1 where it is not."`
 	OpenAPI     openapiCommand     `cmd:"" name:"openapi" help:"Print the API's contract."`
 }
@@ -60,6 +61,7 @@ func run(ctx context.Context, args, environment []string, stdout, stderr io.Writ
 		kong.UsageOnError(),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.BindTo(stdout, (*io.Writer)(nil)),
+		kong.Bind(asides{stderr}),
 	)
 	if err != nil {
 		return fmt.Errorf("building the command line: %w", err)

@@ -11,42 +11,40 @@ import (
 	"sync"
 	"time"
 
+	"taskflow/internal/auth"
 	"taskflow/internal/engine"
 	"taskflow/internal/httpapi"
+
+	"golang.org/x/net/netutil"
 )
 
 type serveCommand struct {
-	Listen               string         `env:"TASKFLOW_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where to listen."`
-	Auth                 authentication `env:"TASKFLOW_AUTH" default:"none" help:"Who may call: none serves this machine only."`
-	AllowUnauthenticated bool           `env:"TASKFLOW_ALLOW_UNAUTHENTICATED" help:"Listen on other addresses without authentication all the same."`
-	RequireIfMatch       bool           `env:"TASKFLOW_REQUIRE_IF_MATCH" help:"Answer a change of a flow without If-Match with 428."`
-	MaxBody              byteSize       `env:"TASKFLOW_MAX_BODY" default:"1MiB" placeholder:"SIZE" help:"The largest body of a request."`
-	MaxState             byteSize       `env:"TASKFLOW_MAX_STATE" default:"256KiB" placeholder:"SIZE" help:"The largest state of a flow, and the largest JSON value in a body."`
-	PublicURL            string         `name:"public-url" env:"TASKFLOW_PUBLIC_URL" placeholder:"URL" help:"Where the outside reaches this server: the base of callback URLs. From the listen address where it is not given."`
-	TimerMaxHorizon      period         `env:"TASKFLOW_TIMER_MAX_HORIZON" default:"P366D" placeholder:"DURATION" help:"How far ahead a wait may end."`
-	SecretKey            string         `env:"TASKFLOW_SECRET_KEY" placeholder:"KEY" help:"32 bytes in base64, the same for every server: encrypts the secrets of verified callbacks."`
-	RetainTerminal       retention      `env:"TASKFLOW_RETAIN_TERMINAL" default:"0" placeholder:"DURATION" help:"How long flows are kept after they ended; 0 is for ever."`
-	IdempotencyTTL       period         `name:"idempotency-ttl" env:"TASKFLOW_IDEMPOTENCY_TTL" default:"P1D" placeholder:"DURATION" help:"How long the answer to an Idempotency-Key is kept."`
-	CORSOrigins          []string       `name:"cors-origins" env:"TASKFLOW_CORS_ORIGINS" placeholder:"ORIGIN" help:"Origins whose pages may call the API, separated by commas."`
-
-	Telemetry telemetryConfig `embed:""`
+	Access          authConfig      `embed:""`
+	Connections     httpConfig      `embed:""`
+	Telemetry       telemetryConfig `embed:""`
+	Listen          string          `env:"TASKFLOW_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where to listen."`
+	RequireIfMatch  bool            `env:"TASKFLOW_REQUIRE_IF_MATCH" help:"Answer a change of a flow without If-Match with 428."`
+	MaxBody         byteSize        `env:"TASKFLOW_MAX_BODY" default:"1MiB" placeholder:"SIZE" help:"The largest body of a request."`
+	MaxState        byteSize        `env:"TASKFLOW_MAX_STATE" default:"256KiB" placeholder:"SIZE" help:"The largest state of a flow, and the largest JSON value in a body."`
+	PublicURL       string          `name:"public-url" env:"TASKFLOW_PUBLIC_URL" placeholder:"URL" help:"Where the outside reaches this server: the base of callback URLs. From the listen address where it is not given."`
+	TimerMaxHorizon period          `env:"TASKFLOW_TIMER_MAX_HORIZON" default:"P366D" placeholder:"DURATION" help:"How far ahead a wait may end."`
+	SecretKey       string          `env:"TASKFLOW_SECRET_KEY" placeholder:"KEY" help:"32 bytes in base64, the same for every server: encrypts the secrets of verified callbacks."`
+	RetainTerminal  retention       `env:"TASKFLOW_RETAIN_TERMINAL" default:"0" placeholder:"DURATION" help:"How long flows are kept after they ended; 0 is for ever."`
+	IdempotencyTTL  period          `name:"idempotency-ttl" env:"TASKFLOW_IDEMPOTENCY_TTL" default:"P1D" placeholder:"DURATION" help:"How long the answer to an Idempotency-Key is kept."`
+	CORSOrigins     []string        `name:"cors-origins" env:"TASKFLOW_CORS_ORIGINS" placeholder:"ORIGIN" help:"Origins whose pages may call the API, separated by commas."`
 }
 
 const (
 	startPatience  = 5 * time.Second // for a database that is not there yet: the server listens all the same
 	requestTimeout = 30 * time.Second
-	headerTimeout  = 10 * time.Second
-	bodyTimeout    = 30 * time.Second
-	idleTimeout    = 2 * time.Minute
-	maxHeaderBytes = 32 << 10
 	maxStreams     = 10_000
 	streamPatience = 10 * time.Second
 	// Shutting down takes 15 s at most, and most of it only where the database gives no answer.
-	turnover         = 500 * time.Millisecond // for busy connections to be told that they end, before idle ones are closed
-	requestsPatience = 7 * time.Second        // for the requests under way
-	answersPatience  = time.Second            // for telling the others that nobody knows what became of them
-	queuePatience    = 4 * time.Second        // for changes that were queued and whose clients have been told so; then telemetryPatience
-	closePatience    = time.Second            // for giving back connections
+	turnover         = 500 * time.Millisecond  // for busy connections to be told that they end, before idle ones are closed
+	requestsPatience = 6500 * time.Millisecond // for the requests under way
+	answersPatience  = time.Second             // for telling the others that nobody knows what became of them
+	queuePatience    = 4 * time.Second         // for changes that were queued and whose clients have been told so; before it notePatience, after it telemetryPatience
+	closePatience    = time.Second             // for giving back connections
 )
 
 // Validate refuses origins that are none.
@@ -70,7 +68,7 @@ func (c *serveCommand) Validate() error {
 // Run serves until ctx ends, then shuts down in reverse: not ready, streams ended, no new connections, the requests under
 // way answered, the queue drained, the store closed.
 func (c *serveCommand) Run(ctx context.Context, config *databaseConfig, log *slog.Logger) error {
-	if err := checkListen(c.Listen, c.Auth, c.AllowUnauthenticated); err != nil {
+	if err := checkListen(c.Listen, c.Access.Auth, c.Access.AllowUnauthenticated); err != nil {
 		return err
 	}
 	watched, err := c.Telemetry.watch(ctx, log)
@@ -87,10 +85,12 @@ func (c *serveCommand) Run(ctx context.Context, config *databaseConfig, log *slo
 		return err
 	}
 	keyless := tryCallbackKey(ctx, db, log)
-	api, changes, err := c.build(ctx, db, watched, log)
+	door := c.Access.gate(ctx, db, log)
+	api, changes, err := c.build(ctx, db, door.Gate, watched, log)
 	if err == nil {
 		err = c.serve(ctx, api, db, watched, keyless, log)
 	}
+	door.close(log)
 	finish(changes, db, log)
 	log.Info("stopped")
 	return err
@@ -127,7 +127,7 @@ func tryCallbackKey(ctx context.Context, db *database, log *slog.Logger) (keyles
 }
 
 // build wires the engine and the HTTP interface over the store.
-func (c *serveCommand) build(ctx context.Context, db *database, watched watch, log *slog.Logger) (*httpapi.Server, *engine.Engine, error) {
+func (c *serveCommand) build(ctx context.Context, db *database, door *auth.Gate, watched watch, log *slog.Logger) (*httpapi.Server, *engine.Engine, error) {
 	working := engine.Options{
 		Committers: db.committers, AnswerTTL: time.Duration(c.IdempotencyTTL), RetainTerminal: time.Duration(c.RetainTerminal), Logger: log,
 	}
@@ -143,6 +143,7 @@ func (c *serveCommand) build(ctx context.Context, db *database, watched watch, l
 	options := httpapi.Options{
 		RequireIfMatch: c.RequireIfMatch, MaxBody: int64(c.MaxBody), MaxState: int(c.MaxState),
 		RequestTimeout: requestTimeout, MaxStreams: maxStreams, StreamPatience: streamPatience, CORSOrigins: c.CORSOrigins, SchemaVersion: db.schemaVersion,
+		Gate: door, Rate: auth.NewRate(c.Access.RateLimit, c.Access.RateBurst), Streams: auth.NewStreams(c.Access.MaxStreams), MaxOpenFlows: c.Access.MaxOpenFlows,
 		PublicURL: c.publicURL(), TimerHorizon: time.Duration(c.TimerMaxHorizon), SecretKey: secretKey, Logger: log,
 	}
 	watched.api(&options, &c.Telemetry)
@@ -190,14 +191,15 @@ func (c *serveCommand) listenAndServe(ctx context.Context, api *httpapi.Server, 
 	if err != nil {
 		return fmt.Errorf("TASKFLOW_LISTEN: %w", err)
 	}
+	listener = netutil.LimitListener(listener, c.Connections.MaxConnections)
 	requests, giveUp := context.WithCancel(context.Background())
 	defer giveUp()
 	server := &http.Server{
 		BaseContext: func(net.Listener) context.Context { return requests },
-		Handler:     api, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, IdleTimeout: idleTimeout,
-		WriteTimeout: requestTimeout + bodyTimeout, MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Handler:     api,
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	c.Connections.limit(server)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }() // ends with Shutdown below
 	log.Info("listening", "url", "http://"+listener.Addr().String(), "version", version())

@@ -23,7 +23,9 @@ type telemetryConfig struct {
 
 const (
 	metricsTimeout    = 10 * time.Second
-	telemetryPatience = time.Second // for the last traces
+	metricsIdle       = 2 * time.Minute // between two scrapes on one connection
+	metricsHeader     = 32 << 10
+	telemetryPatience = 500 * time.Millisecond // for the last traces
 )
 
 // Validate refuses addresses that are none.
@@ -109,7 +111,7 @@ func (c *telemetryConfig) serveMetrics(w watch, log *slog.Logger) (stop func(), 
 	routes.Handle("GET /metrics", w.metrics.Handler(log))
 	server := &http.Server{
 		Handler: routes, ReadHeaderTimeout: metricsTimeout, ReadTimeout: metricsTimeout, WriteTimeout: metricsTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		IdleTimeout: metricsIdle, MaxHeaderBytes: metricsHeader, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }() // ends with Close below, which stop waits for

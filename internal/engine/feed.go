@@ -228,7 +228,7 @@ func (e *Engine) feedOnce() error {
 
 // lastSeq is the number of the last event that is committed; 0 before the first.
 func lastSeq(ctx context.Context, r store.Reader) (int64, error) {
-	page, err := r.Events(ctx, store.EventQuery{Desc: true, Limit: 1})
+	page, err := r.Events(ctx, store.EventQuery{Owners: flows.Everyone, Desc: true, Limit: 1})
 	if err != nil || len(page.Items) == 0 {
 		return 0, err
 	}

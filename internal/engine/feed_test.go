@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -86,7 +87,7 @@ func place(seq int64) *int64 { return &seq }
 func TestStreamBeginsAtNow(t *testing.T) {
 	bubble(t, engine.Options{}, func(r *rig) {
 		r.all(create(uuid.New()), create(uuid.New()))
-		f := follow(r, r.engine, store.EventQuery{})
+		f := follow(r, r.engine, store.EventQuery{Owners: flows.Everyone})
 		wantSeqs(r, "what was committed before", drain(r, f), nil)
 		r.all(create(uuid.New()))
 		after(feedPoll)
@@ -107,15 +108,15 @@ func TestStreamResumesWithoutAGapOrARepeat(t *testing.T) {
 		for range 300 {
 			switch n := rand.IntN(10); {
 			case n < 3 || len(readers) == 0: // another reader, from anywhere
-				from := rand.Int64N(1 + int64(len(r.recorded(store.EventQuery{}))))
-				readers = append(readers, &reader{from: from, follower: follow(r, engines[rand.IntN(2)], store.EventQuery{After: &from})})
+				from := rand.Int64N(1 + int64(len(r.recorded(store.EventQuery{Owners: flows.Everyone}))))
+				readers = append(readers, &reader{from: from, follower: follow(r, engines[rand.IntN(2)], store.EventQuery{Owners: flows.Everyone, After: &from})})
 			case n < 4: // one goes to any server, with the last id it has seen
 				one := readers[rand.IntN(len(readers))]
 				last := one.from
 				if len(one.seen) > 0 {
 					last = one.seen[len(one.seen)-1]
 				}
-				one.follower = follow(r, engines[rand.IntN(2)], store.EventQuery{After: &last})
+				one.follower = follow(r, engines[rand.IntN(2)], store.EventQuery{Owners: flows.Everyone, After: &last})
 			case n < 8:
 				var commands []engine.Command
 				for range 1 + rand.IntN(40) {
@@ -133,7 +134,7 @@ func TestStreamResumesWithoutAGapOrARepeat(t *testing.T) {
 		after(2 * feedPoll)
 		for i, one := range readers {
 			one.seen = append(one.seen, drain(r, one.follower)...)
-			wantSeqs(r, fmt.Sprintf("reader %d from %d", i, one.from), one.seen, r.recorded(store.EventQuery{After: &one.from}))
+			wantSeqs(r, fmt.Sprintf("reader %d from %d", i, one.from), one.seen, r.recorded(store.EventQuery{Owners: flows.Everyone, After: &one.from}))
 		}
 	})
 }
@@ -143,7 +144,7 @@ func TestStreamResumesWithoutAGapOrARepeat(t *testing.T) {
 func TestStreamComesAtOnce(t *testing.T) {
 	bubble(t, engine.Options{}, func(r *rig) {
 		other := r.second(engine.Options{})
-		own, others := follow(r, r.engine, store.EventQuery{}), follow(r, other, store.EventQuery{})
+		own, others := follow(r, r.engine, store.EventQuery{Owners: flows.Everyone}), follow(r, other, store.EventQuery{Owners: flows.Everyone})
 		after(17 * time.Millisecond)
 		r.all(create(uuid.New()))
 		after(10 * time.Millisecond)
@@ -158,8 +159,11 @@ func TestStreamPassesFilters(t *testing.T) {
 		one, two := uuid.New(), uuid.New()
 		r.all(create(one)) // some lies in the store, and some is to come
 		queries := []store.EventQuery{
-			{}, {FlowID: one}, {FlowID: two}, {OwnerSessionKey: "o"}, {OwnerSessionKey: "other"}, {ControllerID: "c"}, {Mode: flows.Mirrored},
+			{}, {Owners: "other"}, {Owners: "oth*"}, {Owners: "nobody"}, {FlowID: one}, {FlowID: two}, {OwnerSessionKey: "o"}, {OwnerSessionKey: "other"}, {ControllerID: "c"}, {Mode: flows.Mirrored},
 			{Kinds: []flows.EventKind{flows.EventStarted, flows.EventStepObserved}}, {FlowID: one, Kinds: []flows.EventKind{flows.EventStarted}},
+		}
+		for i := range queries {
+			queries[i].Owners = cmp.Or(queries[i].Owners, flows.Everyone)
 		}
 		var followers []*engine.Follower
 		for _, q := range queries {
@@ -181,7 +185,7 @@ func TestStreamPassesFilters(t *testing.T) {
 func TestStreamOfOneFlowWantsTheFlow(t *testing.T) {
 	bubble(t, engine.Options{}, func(r *rig) {
 		for _, from := range []*int64{nil, place(0)} {
-			_, err := r.engine.Follow(r.Context(), store.EventQuery{FlowID: uuid.New(), FromFlow: true, After: from})
+			_, err := r.engine.Follow(r.Context(), store.EventQuery{Owners: flows.Everyone, FlowID: uuid.New(), FromFlow: true, After: from})
 			r.want("Follow a flow that does not exist", err, flows.ErrNotFound)
 		}
 	})
@@ -192,7 +196,7 @@ func TestReaderThatFallsBehindMissesNothing(t *testing.T) {
 	bubble(t, engine.Options{}, func(r *rig) {
 		id := uuid.New()
 		r.all(create(id), command(id, flows.Start{}))
-		slow, quick := follow(r, r.engine, store.EventQuery{}), follow(r, r.engine, store.EventQuery{})
+		slow, quick := follow(r, r.engine, store.EventQuery{Owners: flows.Everyone}), follow(r, r.engine, store.EventQuery{Owners: flows.Everyone})
 		large := json.RawMessage(`{"a":"` + strings.Repeat("x", 200<<10) + `"}`)
 		var seen []int64
 		for range 150 { // 30 MB
@@ -200,7 +204,7 @@ func TestReaderThatFallsBehindMissesNothing(t *testing.T) {
 			after(10 * time.Millisecond)
 			seen = append(seen, drain(r, quick)...)
 		}
-		want := r.recorded(store.EventQuery{After: place(2)})
+		want := r.recorded(store.EventQuery{Owners: flows.Everyone, After: place(2)})
 		wantSeqs(r, "the quick one", seen, want)
 		wantSeqs(r, "the slow one", drain(r, slow), want)
 		r.all(command(id, flows.Finish{}))
@@ -249,7 +253,7 @@ func TestFeedIsReadOnlyWhileSomebodyFollows(t *testing.T) {
 		if n := s.reads.Load(); n != 0 {
 			r.Errorf("read %d times for nobody", n)
 		}
-		f, err := r.engine.Follow(r.Context(), store.EventQuery{})
+		f, err := r.engine.Follow(r.Context(), store.EventQuery{Owners: flows.Everyone})
 		r.want("Follow", err, nil)
 		after(time.Second)
 		if n := s.reads.Load(); n < 9 || n > 12 {
@@ -270,7 +274,7 @@ func TestFeedIsReadOnlyWhileSomebodyFollows(t *testing.T) {
 		if n := s.reads.Load() - before; n != 0 {
 			r.Errorf("read %d times after the last one has gone", n)
 		}
-		late := follow(r, r.engine, store.EventQuery{After: place(1000)})
+		late := follow(r, r.engine, store.EventQuery{Owners: flows.Everyone, After: place(1000)})
 		after(feedPoll)
 		wantSeqs(r, "one that comes later", drain(r, late), []int64{1001, 1002})
 	})
@@ -278,7 +282,7 @@ func TestFeedIsReadOnlyWhileSomebodyFollows(t *testing.T) {
 
 func TestStreamGoesOnAfterTroubleWithTheDatabase(t *testing.T) {
 	onTails(t, func(r *rig, s *tails) {
-		f := follow(r, r.engine, store.EventQuery{})
+		f := follow(r, r.engine, store.EventQuery{Owners: flows.Everyone})
 		after(feedPoll)
 		s.fail.Store(true)
 		for range 5 {
@@ -296,7 +300,7 @@ func TestEventIsEncodedOnceForAll(t *testing.T) {
 	bubble(t, engine.Options{}, func(r *rig) {
 		var followers []*engine.Follower
 		for range 10 {
-			followers = append(followers, follow(r, r.engine, store.EventQuery{}))
+			followers = append(followers, follow(r, r.engine, store.EventQuery{Owners: flows.Everyone}))
 		}
 		after(feedPoll)
 		r.all(create(uuid.New()))
@@ -317,7 +321,7 @@ func TestEventIsEncodedOnceForAll(t *testing.T) {
 
 func TestCloseEndsFollowing(t *testing.T) {
 	bubble(t, engine.Options{}, func(r *rig) {
-		f := follow(r, r.engine, store.EventQuery{})
+		f := follow(r, r.engine, store.EventQuery{Owners: flows.Everyone})
 		after(feedPoll)
 		_, more, err := f.Take(r.Context())
 		r.want("Take", err, nil)
@@ -330,7 +334,7 @@ func TestCloseEndsFollowing(t *testing.T) {
 		if _, _, err = f.Take(r.Context()); !errors.Is(err, engine.ErrStopped) {
 			r.Errorf("Take after Close: %v", err)
 		}
-		_, err = r.engine.Follow(r.Context(), store.EventQuery{})
+		_, err = r.engine.Follow(r.Context(), store.EventQuery{Owners: flows.Everyone})
 		r.want("Follow after Close", err, engine.ErrStopped)
 	})
 }

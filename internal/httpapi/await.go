@@ -45,11 +45,12 @@ func (a *api) await(ctx context.Context, wait time.Duration, q store.EventQuery,
 	if found || err != nil || wait == 0 {
 		return err
 	}
-	r := requestOf(ctx)
-	if err := a.open(r); err != nil {
+	release, err := a.open(ctx)
+	if err != nil {
 		return err
 	}
-	defer a.shut()
+	defer release()
+	r := requestOf(ctx)
 	if err := r.extend(wait + a.options.RequestTimeout); err != nil {
 		return err
 	}
@@ -65,7 +66,10 @@ func (a *api) await(ctx context.Context, wait time.Duration, q store.EventQuery,
 	defer follower.Close()
 	for {
 		looking, cancel := context.WithTimeout(r.open, a.options.RequestTimeout)
-		found, err := look(looking)
+		err := a.stillAllowed(looking)
+		if err == nil {
+			found, err = look(looking)
+		}
 		cancel()
 		if found || err != nil || waiting.Err() != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 
+	"taskflow/internal/auth"
 	"taskflow/internal/engine"
 	"taskflow/internal/flows"
 	"taskflow/internal/httpapi/oas"
@@ -25,10 +26,11 @@ func (a *api) RunBatch(ctx context.Context, r oas.RunBatchRequestObject) (oas.Ru
 		return nil, err
 	}
 	var once *engine.Once[[]engine.Outcome]
-	if key != "" {
+	// A repeat is given the first answer only if its caller may still see what is in it.
+	if key != "" && info.caller.May(auth.WriteFlows) {
 		once = &engine.Once[[]engine.Outcome]{
-			Key:         answerKey(info.caller, key),
-			Owners:      flows.Everyone,
+			Key:         answerKey(info.caller.ID, key),
+			Owners:      info.caller.Owners,
 			Fingerprint: fingerprint(info.method, info.path, ifMatch{}, info.body),
 			Encode:      func(outcomes []engine.Outcome) []byte { return b.reply(ctx, outcomes).encode() },
 		}
@@ -77,6 +79,10 @@ func (b *batch) command(c oas.BatchCommand, body any) (engine.Command, error) {
 	method := string(c.Method)
 	id, pattern, err := b.route(method, c.Path)
 	if err != nil {
+		return engine.Command{}, err
+	}
+	op := b.api.operations[method+" "+pattern]
+	if err := allowed(b.request.caller, op.access.scope); err != nil {
 		return engine.Command{}, err
 	}
 	sent := call{caller: b.request.caller, traceparent: b.request.traceparent, method: method, path: c.Path, body: c.Body, ifMatch: c.IfMatch, key: c.IdempotencyKey}
@@ -198,7 +204,7 @@ func (b *batch) reply(ctx context.Context, outcomes []engine.Outcome) reply {
 					b.api.log.ErrorContext(ctx, "command of a batch failed", "request_id", b.request.id, b.request.traceID(), "index", i, "problem", p.slug, "error", p.cause)
 				}
 			}
-			one = reply{status: p.status(), body: p.wire(b.request.id, b.api.waitURL)}
+			one = reply{status: p.status(), body: p.wire(b.request.id, b.api.waitURLs(ctx))}
 		}
 		if i > 0 {
 			out = append(out, ',')

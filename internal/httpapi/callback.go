@@ -38,7 +38,6 @@ var errNoCallback = newProblem(slugNotFound, "There is no such callback.")
 // callback checks the token before anything else happens.
 func (a *api) callback(next func(http.ResponseWriter, *http.Request, capability) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Referrer-Policy", "no-referrer")
 		c, ok := a.keys.open(r.Context(), chi.URLParam(r, "token"))
 		if !ok {
 			a.writeProblem(w, r, errNoCallback)

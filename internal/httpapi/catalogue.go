@@ -27,7 +27,7 @@ var catalogue = map[slug]kind{
 	slugNotTerminal:          {409, "Not ended", "Only a flow that is finished, failed or cancelled can be erased. Cancel it first."},
 	slugNotWaiting:           {409, "Not waiting", "The flow does not wait, so there is no wait to explain."},
 	slugWaitEnded:            {410, "Wait ended", "The wait that this callback URL was for has ended otherwise: somebody resumed or cancelled the flow, or another of its conditions came first."},
-	slugUnauthenticated:      {401, "Unauthenticated", "The callback's body must be signed by the scheme the wait names, with its secret, and not longer than five minutes ago where the scheme has a timestamp."},
+	slugUnauthenticated:      {401, "Unauthenticated", "The request does not say who sent it, as Authorization: Bearer and an API key or a token; or the key or the token is not good: unknown, revoked, expired, for another audience. Of a callback: its body must be signed by the scheme the wait names, with its secret, and not longer than five minutes ago where the scheme has a timestamp."},
 	slugInvalidRequest:       {400, "Invalid request", "The request cannot be understood in one way only: the body is not JSON, has an unknown or missing field, a wrong type, a duplicate key or anything else that JSON readers disagree on; or a query parameter or a header is wrong. errors says where."},
 	slugInvalidValue:         {422, "Invalid value", "The request is well-formed, but a value in it is not allowed: too long, empty, out of range, not one of the known ones. errors says where."},
 	slugIdempotencyKeyReused: {422, "Idempotency key reused", "The Idempotency-Key was sent before with another method, path, If-Match or body. A key belongs to one request and its repeats; use a new key for a new request."},
@@ -35,7 +35,8 @@ var catalogue = map[slug]kind{
 	slugPayloadTooLarge:      {413, "Payload too large", "The body, a patch or another JSON value in it, or the flow's state after the change, would be over this server's limit."},
 	slugUnsupportedMediaType: {415, "Unsupported media type", "Send a body as application/json, in UTF-8."},
 	slugMethodNotAllowed:     {405, "Method not allowed", "The route exists, but not with this method. The Allow header has the methods there are."},
-	slugForbidden:            {403, "Forbidden", "The request comes from a page of another origin that this server does not know."},
+	slugForbidden:            {403, "Forbidden", "Your credentials are good, but do not have the scope that this call needs, or not the owner of the flow you want to create; or the request comes from a page of another origin that this server does not know."},
+	slugTooManyRequests:      {429, "Too many requests", "You send more requests a second than this server takes from one caller, or have as many open flows as you may. Nothing was changed; try again after Retry-After seconds."},
 	slugOverloaded:           {503, "Overloaded", "More changes are waiting than this server takes on. Nothing was changed; try again after Retry-After seconds."},
 	slugUnavailable:          {503, "Unavailable", "The database cannot be reached, or the server is shutting down. Where outcome_unknown is true the connection broke during the commit, and the change may have been made: repeat the request with the same Idempotency-Key to find out. Without it, nothing was changed."},
 	slugInternal:             {500, "Internal error", "Something went wrong that should not. The server's log has more under the request's id, which is the problem's instance."},
@@ -62,7 +63,7 @@ func (a *api) serveProblem(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'")
 	_ = problemPage.Execute(w, map[string]any{ // a client that hangs up is its own affair
 		"Slug": name, "Title": entry.title, "Status": entry.status, "About": entry.about,
 		"All": slices.Sorted(maps.Keys(catalogue)),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"taskflow/internal/auth"
 	"taskflow/internal/engine"
 	"taskflow/internal/flows"
 
@@ -14,7 +15,7 @@ import (
 
 // call is one request for a change, sent alone or in a batch.
 type call struct {
-	caller       string
+	caller       auth.Caller
 	traceparent  string
 	method, path string
 	body         []byte  // as received
@@ -45,13 +46,16 @@ func (a *api) command(c call, id uuid.UUID, action flows.Action) (engine.Command
 		return none, newProblem(slugPreconditionRequired, "This server asks for an If-Match header with every change of a flow.")
 	}
 	command := engine.Command{Command: flows.Command{
-		FlowID: id, Owners: flows.Everyone, IfRevision: match.revision, Actor: c.caller, Traceparent: c.traceparent,
+		FlowID: id, IfRevision: match.revision, Owners: c.caller.Owners, Actor: c.caller.Name, Traceparent: c.traceparent,
 		MaxState: a.options.MaxState, Action: action,
 	}}
+	if c.caller.Limited {
+		command.CallerID, command.MaxOpen = c.caller.ID, a.options.MaxOpenFlows
+	}
 	if key != "" {
 		command.Once = &engine.Once[engine.Result]{
-			Key:         answerKey(c.caller, key),
-			Owners:      flows.Everyone,
+			Key:         answerKey(c.caller.ID, key),
+			Owners:      c.caller.Owners,
 			Fingerprint: fingerprint(c.method, c.path, match, c.body),
 			Encode:      func(r engine.Result) []byte { return a.changeReply(r).encode() },
 		}
@@ -59,7 +63,8 @@ func (a *api) command(c call, id uuid.UUID, action flows.Action) (engine.Command
 	return command, nil
 }
 
-// changeReply is the answer to a change that took effect, or would have, had it not been there already.
+// changeReply is the answer to a change that took effect, or would have, had it not been there already. Whoever may make
+// changes may see the URLs of callbacks.
 func (a *api) changeReply(r engine.Result) reply {
 	switch {
 	case r.Erased:
@@ -73,9 +78,9 @@ func (a *api) changeReply(r engine.Result) reply {
 		answer.stale = r.Stale
 		return answer
 	case r.Created:
-		return a.flowReply(http.StatusCreated, r.Flow)
+		return flowReply(http.StatusCreated, r.Flow, a.waitURL)
 	}
-	return a.flowReply(http.StatusOK, r.Flow)
+	return flowReply(http.StatusOK, r.Flow, a.waitURL)
 }
 
 // answer is the reply to a command's outcome: what it did, or the stored answer to an earlier request.

@@ -22,7 +22,7 @@ func (a *api) routeDocs(r chi.Router, doc *openapi3.T) error {
 	viewer := v5emb.New("Taskflow", "/openapi.json", "/docs/")
 	withPolicy := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The viewer's own page has inline scripts and styles; everything comes from this server.
-		w.Header().Set("Content-Security-Policy", "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:")
+		w.Header().Set("Content-Security-Policy", "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'")
 		viewer.ServeHTTP(w, r)
 	})
 	r.Get("/docs", withPolicy)

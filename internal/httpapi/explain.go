@@ -23,7 +23,7 @@ func (a *api) ExplainFlowWait(ctx context.Context, r oas.ExplainFlowWaitRequestO
 	if err != nil {
 		return nil, flows.ErrNotFound
 	}
-	f, err := a.reader.Flow(ctx, id, flows.Everyone)
+	f, err := a.reader.Flow(ctx, id, callerOf(ctx).Owners)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +33,7 @@ func (a *api) ExplainFlowWait(ctx context.Context, r oas.ExplainFlowWaitRequestO
 	w := jsonWriter{[]byte{'{'}}
 	w.text("flow_id", f.ID.String())
 	w.number("revision", f.Revision)
-	w.raw("wait", flows.EncodeWait(f.Wait, a.waitURL(f)))
+	w.raw("wait", flows.EncodeWait(f.Wait, a.waitURLs(ctx)(f)))
 	w.raw("conditions", marshal(explainConditions(f.Wait)))
 	var due *time.Time
 	if at, ok := f.Wait.Due(); ok {
@@ -98,7 +98,7 @@ func (a *api) explainEvents(ctx context.Context, f *flows.Flow) ([]wireNear, err
 	near := []wireNear{}
 	told := map[uuid.UUID]int{} // where an event stands in near: it may share a part with several pairs
 	for _, pair := range f.Wait.Pairs() {
-		found, err := a.reader.ExternalEvents(ctx, store.ExternalEventQuery{Owners: flows.Everyone, EitherOf: &pair, Limit: nearEvents})
+		found, err := a.reader.ExternalEvents(ctx, store.ExternalEventQuery{Owners: callerOf(ctx).Owners, EitherOf: &pair, Limit: nearEvents})
 		if err != nil {
 			return nil, err
 		}

@@ -36,8 +36,8 @@ func (a *api) PublishExternalEvent(ctx context.Context, r oas.PublishExternalEve
 
 func (a *api) publication(c call, b oas.PublishEvent) (engine.Publication, error) {
 	p := engine.Publication{Keep: defaultEventTTL, Event: flows.ExternalEvent{
-		ID: newID(), Pair: flows.Pair{Topic: b.Topic, CorrelationID: b.CorrelationId}, FlowID: b.FlowId, Owners: flows.Everyone, Payload: b.Payload,
-		Actor: c.caller, Traceparent: c.traceparent,
+		ID: newID(), Pair: flows.Pair{Topic: b.Topic, CorrelationID: b.CorrelationId}, FlowID: b.FlowId, Owners: c.caller.Owners, Payload: b.Payload,
+		Actor: c.caller.Name, Traceparent: c.traceparent,
 	}}
 	if b.Ttl != nil {
 		period, err := parsePeriod(*b.Ttl)
@@ -51,8 +51,8 @@ func (a *api) publication(c call, b oas.PublishEvent) (engine.Publication, error
 	key, err := parseIdempotencyKey(c.key)
 	if err == nil && key != "" {
 		p.Once = &engine.Once[flows.ExternalEvent]{
-			Key:         answerKey(c.caller, key),
-			Owners:      flows.Everyone,
+			Key:         answerKey(c.caller.ID, key),
+			Owners:      c.caller.Owners,
 			Fingerprint: fingerprint(c.method, c.path, ifMatch{}, c.body),
 			Encode:      func(e flows.ExternalEvent) []byte { return receiptReply(&e).encode() },
 		}
@@ -104,7 +104,7 @@ func (a *api) GetExternalEvent(ctx context.Context, r oas.GetExternalEventReques
 	if err != nil {
 		return nil, flows.ErrNotFound
 	}
-	e, err := a.reader.ExternalEvent(ctx, id, flows.Everyone)
+	e, err := a.reader.ExternalEvent(ctx, id, callerOf(ctx).Owners)
 	if err != nil {
 		return nil, err
 	}
@@ -114,8 +114,7 @@ func (a *api) GetExternalEvent(ctx context.Context, r oas.GetExternalEventReques
 func (a *api) ListExternalEvents(ctx context.Context, r oas.ListExternalEventsRequestObject) (oas.ListExternalEventsResponseObject, error) {
 	p := r.Params
 	q := store.ExternalEventQuery{
-		Owners: flows.Everyone,
-		Topic:  value(p.Topic), CorrelationID: value(p.CorrelationId), Outcome: flows.EventOutcome(value(p.Outcome)), Limit: limitOf(p.Limit),
+		Owners: callerOf(ctx).Owners, Topic: value(p.Topic), CorrelationID: value(p.CorrelationId), Outcome: flows.EventOutcome(value(p.Outcome)), Limit: limitOf(p.Limit),
 	}
 	if p.Cursor != nil {
 		at, id, err := decodeTimed(cursorReceipts, *p.Cursor)

@@ -14,7 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"taskflow/internal/auth"
+	"taskflow/internal/auth/authtest"
 	"taskflow/internal/engine"
+	"taskflow/internal/flows"
 	"taskflow/internal/httpapi"
 	"taskflow/internal/pg"
 	"taskflow/internal/pg/pgtest"
@@ -49,6 +52,16 @@ type setup struct {
 	server func(*http.Server)
 	// countReads counts the reads of this server: client.reads.
 	countReads bool
+	// callers are the API keys that there are, by name; with none, nobody has to say who they are.
+	callers map[string]caller
+	// issuer, where it is set, has its tokens taken too.
+	issuer *authtest.Issuer
+}
+
+// caller is what an API key is for.
+type caller struct {
+	owners flows.Owners
+	scopes []auth.Scope // all of them where none is named
 }
 
 // eachStore runs a test against a server of its own on each of the databases.
@@ -149,6 +162,8 @@ func serve(t testing.TB, db store.Store, s setup) *client {
 			t.Fatal(err)
 		}
 	}
+	gate, keys := s.gate(t, db)
+	s.options.Gate = gate
 	api, err := httpapi.New(t.Context(), changes, reader, s.options)
 	if err != nil {
 		t.Fatal(err)
@@ -161,8 +176,42 @@ func serve(t testing.TB, db store.Store, s setup) *client {
 	server.Start()
 	t.Cleanup(server.Close)
 	return &client{
-		t: t, url: server.URL, http: noRedirects(server.Client()), api: api, faulty: faulty, stopEngine: stop, closeStore: closeStore, logged: logged, reads: counter,
+		t: t, url: server.URL, http: noRedirects(server.Client()), api: api, faulty: faulty, stopEngine: stop, closeStore: closeStore, logged: logged, reads: counter, keys: keys,
 	}
+}
+
+// gate is what tells this setup's callers apart, and their keys.
+func (s *setup) gate(t testing.TB, db store.Store) (*auth.Gate, map[string]string) {
+	t.Helper()
+	var keys *auth.Keys
+	var tokens *auth.Tokens
+	texts := map[string]string{}
+	for name, c := range s.callers {
+		spec := auth.KeySpec{Name: name, Scopes: c.scopes, Owners: c.owners}
+		if len(spec.Scopes) == 0 {
+			spec.Scopes = auth.Scopes()
+		}
+		key, text, err := auth.NewKey(spec, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.AddAPIKey(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+		texts[name] = text
+	}
+	log := s.options.Logger
+	if len(s.callers) > 0 {
+		keys = auth.NewKeys(db, log)
+		t.Cleanup(func() { _ = keys.Close(context.Background()) })
+	}
+	if s.issuer != nil {
+		tokens = auth.NewTokens(t.Context(), auth.TokenOptions{
+			Issuer: s.issuer.URL, Audience: authtest.Audience, OwnerClaim: auth.DefaultOwnerClaim, Logger: log,
+		})
+		t.Cleanup(tokens.Close)
+	}
+	return auth.NewGate(keys, tokens), texts
 }
 
 // noRedirects makes a client show redirects instead of following them.
@@ -200,7 +249,25 @@ type client struct {
 	// stopEngine and closeStore may be called before the test's end, which calls them again.
 	stopEngine, closeStore func()
 	logged                 *logBuffer
-	reads                  *atomic.Int64 // where setup.countReads is set
+	reads                  *atomic.Int64     // where setup.countReads is set
+	keys                   map[string]string // of setup.callers, by name
+	credentials            string            // the Authorization header, "" for none
+}
+
+// as is the client of one of setup.callers.
+func (c *client) as(name string) *client {
+	c.t.Helper()
+	if c.keys[name] == "" {
+		c.t.Fatalf("no caller %s", name)
+	}
+	return c.with("Bearer " + c.keys[name])
+}
+
+// with is the client with an Authorization header.
+func (c *client) with(credentials string) *client {
+	other := *c
+	other.credentials = credentials
+	return &other
 }
 
 // in is the client for a subtest.
@@ -234,6 +301,9 @@ func (c *client) try(ctx context.Context, method, path, body string, headers ...
 	}
 	if body != "" {
 		request.Header.Set("Content-Type", "application/json")
+	}
+	if c.credentials != "" {
+		request.Header.Set("Authorization", c.credentials)
 	}
 	given := map[string]bool{}
 	for _, line := range headers {

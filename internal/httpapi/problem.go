@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"taskflow/internal/auth"
 	"taskflow/internal/engine"
 	"taskflow/internal/flows"
 	"taskflow/internal/store"
@@ -35,6 +36,7 @@ const (
 	slugUnsupportedMediaType slug = "unsupported-media-type"
 	slugMethodNotAllowed     slug = "method-not-allowed"
 	slugForbidden            slug = "forbidden"
+	slugTooManyRequests      slug = "too-many-requests"
 	slugOverloaded           slug = "overloaded"
 	slugUnavailable          slug = "unavailable"
 	slugInternal             slug = "internal"
@@ -49,6 +51,8 @@ type problem struct {
 	flowStatus     flows.Status
 	from, to       flows.Status
 	allow          string // the Allow header
+	challenge      string // the WWW-Authenticate header
+	retryAfter     int    // the Retry-After header, in seconds; a 503 has one in any case
 	outcomeUnknown bool
 	cause          error // for the log only
 }
@@ -67,6 +71,9 @@ func problemOf(err error) *problem {
 		terminal *flows.AlreadyTerminal
 		illegal  *flows.IllegalTransition
 		invalid  *flows.InvalidValue
+		open     *flows.TooManyOpen
+		refused  *auth.Refused
+		noOwner  *auth.NoOwner
 	)
 	switch {
 	case errors.As(err, &p):
@@ -89,10 +96,16 @@ func problemOf(err error) *problem {
 			p.errors = append(p.errors, fieldError{f.Pointer, f.Detail})
 		}
 		return p
+	case errors.As(err, &open):
+		return tooMany(fmt.Sprintf("You have %d open flows, and may have %d.", open.Open, open.Max), openPause)
+	case errors.As(err, &refused):
+		return &problem{slug: slugUnauthenticated, detail: refused.Reason, challenge: bearer + `, error="invalid_token"`}
+	case errors.As(err, &noOwner):
+		return &problem{slug: slugForbidden, detail: fmt.Sprintf("The token does not say whose flows it is for: it needs the claim %s.", noOwner.Claim), challenge: noScope}
 	}
 	for _, known := range sentinels {
 		if errors.Is(err, known.err) {
-			return &problem{slug: known.slug, detail: known.detail, outcomeUnknown: known.outcomeUnknown, cause: err}
+			return &problem{slug: known.slug, detail: known.detail, outcomeUnknown: known.outcomeUnknown, challenge: known.challenge, cause: err}
 		}
 	}
 	return &problem{slug: slugInternal, detail: "Something went wrong here. The log has the rest, under the request's id.", cause: err}
@@ -104,21 +117,25 @@ var sentinels = []struct {
 	slug           slug
 	detail         string
 	outcomeUnknown bool
+	challenge      string
 }{
-	{store.ErrOutcomeUnknown, slugUnavailable, "The change may or may not have been made. Repeat it with the same Idempotency-Key to find out.", true},
-	{store.ErrUnavailable, slugUnavailable, "The database cannot be reached. Nothing was changed.", false},
-	{engine.ErrStopped, slugUnavailable, "The server is shutting down. Nothing was changed.", false},
-	{engine.ErrOverloaded, slugOverloaded, "Too many changes are waiting. Nothing was changed.", false},
-	{engine.ErrKeyReused, slugIdempotencyKeyReused, "This Idempotency-Key was sent before, with another method, path, If-Match or body.", false},
-	{flows.ErrNotFound, slugNotFound, "There is no such flow or step.", false},
-	{flows.ErrCancelPending, slugCancelPending, "The flow's cancel was requested; it accepts nothing but a cancel.", false},
-	{flows.ErrAlreadyExists, slugAlreadyExists, "This id is taken.", false},
-	{flows.ErrNotTerminal, slugNotTerminal, "Only a flow that has ended can be erased.", false},
-	{flows.ErrWaitEnded, slugWaitEnded, "The wait that this URL was for has ended.", false},
-	{flows.ErrUnverified, slugUnauthenticated, "The body must be signed, and the signature does not match.", false},
-	{flows.ErrStateTooLarge, slugPayloadTooLarge, "The state would be over the limit after this change.", false},
-	{context.DeadlineExceeded, slugUnavailable, "The request took too long.", false},
-	{context.Canceled, slugUnavailable, "The request was given up.", false},
+	{store.ErrOutcomeUnknown, slugUnavailable, "The change may or may not have been made. Repeat it with the same Idempotency-Key to find out.", true, ""},
+	{store.ErrUnavailable, slugUnavailable, "The database cannot be reached. Nothing was changed.", false, ""},
+	{engine.ErrStopped, slugUnavailable, "The server is shutting down. Nothing was changed.", false, ""},
+	{engine.ErrOverloaded, slugOverloaded, "Too many changes are waiting. Nothing was changed.", false, ""},
+	{engine.ErrKeyReused, slugIdempotencyKeyReused, "This Idempotency-Key was sent before, with another method, path, If-Match or body.", false, ""},
+	{flows.ErrNotFound, slugNotFound, "There is no such flow or step.", false, ""},
+	{flows.ErrCancelPending, slugCancelPending, "The flow's cancel was requested; it accepts nothing but a cancel.", false, ""},
+	{flows.ErrAlreadyExists, slugAlreadyExists, "This id is taken.", false, ""},
+	{flows.ErrNotTerminal, slugNotTerminal, "Only a flow that has ended can be erased.", false, ""},
+	{flows.ErrWaitEnded, slugWaitEnded, "The wait that this URL was for has ended.", false, ""},
+	{flows.ErrUnverified, slugUnauthenticated, "The body must be signed, and the signature does not match.", false, "Signature"},
+	{flows.ErrForeignOwner, slugForbidden, "Your credentials are not for flows of this owner.", false, noScope},
+	{auth.ErrNoCredentials, slugUnauthenticated, "Say who you are: Authorization: Bearer, and an API key or a token.", false, bearer},
+	{auth.ErrUnavailable, slugUnavailable, "It cannot be found out now whether your credentials are good. Nothing was changed.", false, ""},
+	{flows.ErrStateTooLarge, slugPayloadTooLarge, "The state would be over the limit after this change.", false, ""},
+	{context.DeadlineExceeded, slugUnavailable, "The request took too long.", false, ""},
+	{context.Canceled, slugUnavailable, "The request was given up.", false, ""},
 }
 
 // retryAfter is how many seconds a client is asked to wait after a 503.
@@ -128,7 +145,7 @@ const retryAfter = 1
 func (p *problem) status() int { return catalogue[p.slug].status }
 
 // wire is the problem as JSON; urls makes the URLs of a flow's callbacks. The types of extension fields follow api/openapi.yaml.
-func (p *problem) wire(instance string, urls func(*flows.Flow) func(int) string) []byte {
+func (p *problem) wire(instance string, urls urls) []byte {
 	entry := catalogue[p.slug]
 	out := wireProblem{
 		Type: "/problems/" + string(p.slug), Title: entry.title, Status: entry.status, Detail: p.detail, Instance: instance,
@@ -173,16 +190,19 @@ func (a *api) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case p.conflict != nil:
 		header.Set("ETag", etag(p.conflict.Flow))
-	case p.slug == slugUnauthenticated:
-		header.Set("WWW-Authenticate", "Signature")
+	case p.challenge != "":
+		header.Set("WWW-Authenticate", p.challenge)
 	case p.allow != "":
 		header.Set("Allow", p.allow)
 	}
 	if p.status() >= 500 {
 		a.log.ErrorContext(r.Context(), "request failed", "request_id", id, requestOf(r.Context()).traceID(), "method", r.Method, "route", route(r), "problem", p.slug, "error", p.cause)
 	}
-	if p.status() == http.StatusServiceUnavailable {
+	switch {
+	case p.retryAfter > 0:
+		header.Set("Retry-After", strconv.Itoa(p.retryAfter))
+	case p.status() == http.StatusServiceUnavailable:
 		header.Set("Retry-After", strconv.Itoa(retryAfter))
 	}
-	reply{status: p.status(), contentType: "application/problem+json", body: p.wire(id, a.waitURL)}.write(w)
+	reply{status: p.status(), contentType: "application/problem+json", body: p.wire(id, a.waitURLs(r.Context()))}.write(w)
 }

@@ -40,10 +40,11 @@ func (a *api) GetFlow(ctx context.Context, r oas.GetFlowRequestObject) (oas.GetF
 	if !asked {
 		wait = 0
 	}
+	owners := callerOf(ctx).Owners
 	var f *flows.Flow
 	known := false
-	err = a.await(ctx, wait, store.EventQuery{Owners: flows.Everyone, FlowID: id, FromFlow: true}, func(ctx context.Context) (changed bool, err error) {
-		if f, err = a.reader.Flow(ctx, id, flows.Everyone); err != nil {
+	err = a.await(ctx, wait, store.EventQuery{Owners: owners, FlowID: id, FromFlow: true}, func(ctx context.Context) (changed bool, err error) {
+		if f, err = a.reader.Flow(ctx, id, owners); err != nil {
 			return false, err
 		}
 		known, err = matchesNone(r.Params.IfNoneMatch, f)
@@ -54,7 +55,7 @@ func (a *api) GetFlow(ctx context.Context, r oas.GetFlowRequestObject) (oas.GetF
 	}
 	answer := reply{status: http.StatusNotModified, etag: etag(f)}
 	if !known {
-		answer = a.flowReply(http.StatusOK, f)
+		answer = flowReply(http.StatusOK, f, a.waitURLs(ctx))
 	}
 	if asked {
 		answer.preference = applied(wait)
@@ -67,18 +68,19 @@ func (a *api) ListFlows(ctx context.Context, r oas.ListFlowsRequestObject) (oas.
 	if err != nil {
 		return nil, err
 	}
+	q.Owners = callerOf(ctx).Owners
 	found, err := a.reader.Flows(ctx, q)
 	if err != nil {
 		return nil, err
 	}
+	urls := a.waitURLs(ctx)
 	return page(found.Items, encodeFlowPosition(q.Order, found.Next), func(out []byte, f *flows.Flow) []byte {
-		return appendFlow(out, f, !q.WithoutState, a.waitURL(f))
+		return appendFlow(out, f, !q.WithoutState, urls(f))
 	}), nil
 }
 
 func flowQuery(p oas.ListFlowsParams) (store.FlowQuery, error) {
 	q := store.FlowQuery{
-		Owners:          flows.Everyone,
 		OwnerSessionKey: value(p.OwnerSessionKey), ControllerID: value(p.ControllerId), Mode: flows.Mode(value(p.Mode)),
 		WaitKind: flows.WaitKind(value(p.WaitKind)), CancelRequested: p.CancelRequested,
 		CreatedAfter: p.CreatedAfter, CreatedBefore: p.CreatedBefore, UpdatedAfter: p.UpdatedAfter, UpdatedBefore: p.UpdatedBefore,
@@ -108,7 +110,7 @@ func (a *api) ListSteps(ctx context.Context, r oas.ListStepsRequestObject) (oas.
 	if err != nil {
 		return nil, flows.ErrNotFound
 	}
-	q := store.StepQuery{Owners: flows.Everyone, FlowID: id, Limit: limitOf(r.Params.Limit)}
+	q := store.StepQuery{FlowID: id, Owners: callerOf(ctx).Owners, Limit: limitOf(r.Params.Limit)}
 	if r.Params.Cursor != nil {
 		at, stepID, err := decodeTimed(cursorSteps, *r.Params.Cursor)
 		if err != nil {
@@ -132,7 +134,7 @@ func (a *api) GetStep(ctx context.Context, r oas.GetStepRequestObject) (oas.GetS
 	if err != nil || !flows.ValidText(r.RunId) {
 		return nil, flows.ErrNotFound
 	}
-	step, err := a.reader.Step(ctx, store.StepKey{FlowID: id, RunID: r.RunId}, flows.Everyone)
+	step, err := a.reader.Step(ctx, store.StepKey{FlowID: id, RunID: r.RunId}, callerOf(ctx).Owners)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +146,7 @@ func (a *api) ListFlowEvents(ctx context.Context, r oas.ListFlowEventsRequestObj
 	if err != nil {
 		return nil, flows.ErrNotFound
 	}
-	q := store.EventQuery{Owners: flows.Everyone, FlowID: id, FromFlow: true, Limit: limitOf(r.Params.Limit)}
+	q := store.EventQuery{FlowID: id, FromFlow: true, Limit: limitOf(r.Params.Limit)}
 	p := r.Params
 	q.Desc = p.Order != nil && *p.Order == oas.ListFlowEventsParamsOrderSeqDesc
 	return a.listEvents(ctx, q, eventPlace{p.After, p.Cursor, p.LastEventID, p.Prefer})
@@ -153,7 +155,6 @@ func (a *api) ListFlowEvents(ctx context.Context, r oas.ListFlowEventsRequestObj
 func (a *api) ListEvents(ctx context.Context, r oas.ListEventsRequestObject) (oas.ListEventsResponseObject, error) {
 	p := r.Params
 	q := store.EventQuery{
-		Owners:          flows.Everyone,
 		OwnerSessionKey: value(p.OwnerSessionKey), ControllerID: value(p.ControllerId), Mode: flows.Mode(value(p.Mode)),
 		Limit: limitOf(p.Limit), Desc: p.Order != nil && *p.Order == oas.ListEventsParamsOrderSeqDesc,
 	}
@@ -195,6 +196,7 @@ func (a *api) listEvents(ctx context.Context, q store.EventQuery, place eventPla
 		}
 		q.After = &seq
 	}
+	q.Owners = callerOf(ctx).Owners
 	if wantsStream(requestOf(ctx).accept) {
 		return a.listEventsLive(ctx, q, place.last)
 	}
@@ -230,7 +232,7 @@ func (a *api) pageOfEvents(ctx context.Context, q store.EventQuery, list cursorL
 }
 
 func (a *api) GetStats(ctx context.Context, _ oas.GetStatsRequestObject) (oas.GetStatsResponseObject, error) {
-	stats, err := a.reader.Stats(ctx, flows.Everyone)
+	stats, err := a.reader.Stats(ctx, callerOf(ctx).Owners)
 	if err != nil {
 		return nil, err
 	}

@@ -28,8 +28,8 @@ func jsonReply(status int, body []byte) reply {
 }
 
 // flowReply answers with a whole flow and its revision.
-func (a *api) flowReply(status int, f *flows.Flow) reply {
-	r := jsonReply(status, appendFlow(nil, f, true, a.waitURL(f)))
+func flowReply(status int, f *flows.Flow, urls urls) reply {
+	r := jsonReply(status, appendFlow(nil, f, true, urls(f)))
 	r.etag = etag(f)
 	if status == http.StatusCreated {
 		r.location = "/flows/" + f.ID.String()

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"taskflow/internal/auth"
+
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 )
@@ -18,7 +20,7 @@ import (
 // request is what the handlers need to know of a request besides its parameters and its decoded body.
 type request struct {
 	id     string
-	caller string // the name in the audit trail
+	caller auth.Caller // who sent it, once authorize has found out
 	// traceparent is where the request stands in a trace; "" where it stands in none. With tracing it is this server's own
 	// span, else the caller's header.
 	traceparent string
@@ -29,6 +31,8 @@ type request struct {
 	// ifMatch is the header of a call that takes none: it is refused, not passed over.
 	ifMatch *string
 	accept  []string
+	// credentials are the Authorization headers, for what lasts longer than they may.
+	credentials []string
 	// open is the request's context without the deadline of an answer: it ends when the client goes, or the server. It is
 	// for what lasts longer, a stream or a wait.
 	open       context.Context
@@ -68,9 +72,6 @@ func requestID(ctx context.Context) string {
 	return ""
 }
 
-// anonymous is the caller of a server without authentication.
-const anonymous = "anonymous"
-
 var safeID = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,128}$`)
 
 // identify gives each request an id (its own X-Request-Id, where it is a plain one), its place in a trace and a deadline,
@@ -78,15 +79,16 @@ var safeID = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,128}$`)
 func (a *api) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		info := &request{id: r.Header.Get("X-Request-Id"), caller: anonymous, method: r.Method, path: r.URL.EscapedPath()}
+		info := &request{id: r.Header.Get("X-Request-Id"), method: r.Method, path: r.URL.EscapedPath()}
 		if match := r.Header.Values("If-Match"); len(match) > 0 {
 			info.ifMatch = &match[0]
 		}
 		if !safeID.MatchString(info.id) {
 			info.id = newID().String()
 		}
-		info.accept, info.connection = r.Header.Values("Accept"), http.NewResponseController(w)
-		if prefer := r.Header.Values("Prefer"); len(prefer) > 1 { // RFC 7240: as one line
+		info.accept, info.credentials = r.Header["Accept"], r.Header["Authorization"]
+		info.connection = http.NewResponseController(w)
+		if prefer := r.Header["Prefer"]; len(prefer) > 1 { // RFC 7240: as one line
 			r.Header.Set("Prefer", strings.Join(prefer, ", "))
 		}
 		traced, ended := a.trace(r, info)
@@ -96,8 +98,7 @@ func (a *api) identify(next http.Handler) http.Handler {
 		r = r.WithContext(ctx)
 		header := w.Header()
 		header["X-Request-Id"] = []string{info.id}
-		header["X-Content-Type-Options"] = noSniff
-		header["Cache-Control"] = noStore
+		secure(header)
 		recorder := &statusRecorder{ResponseWriter: w, stopping: &a.stopping}
 		defer func() {
 			if p := recover(); p != nil {
@@ -120,10 +121,21 @@ func (a *api) identify(next http.Handler) http.Handler {
 
 // Header values that most answers share; they are never altered.
 var (
-	noSniff  = []string{"nosniff"}
-	noStore  = []string{"no-store"}
-	jsonType = []string{"application/json"}
+	noSniff    = []string{"nosniff"}
+	noStore    = []string{"no-store"}
+	noSource   = []string{"default-src 'none'; frame-ancestors 'none'"}
+	noReferrer = []string{"no-referrer"}
+	jsonType   = []string{"application/json"}
 )
+
+// secure sets what every answer tells a browser: to take it for nothing else than it says, to run and frame nothing of it,
+// and to tell no other site of it. Pages loosen the policy by what they need.
+func secure(header http.Header) {
+	header["X-Content-Type-Options"] = noSniff
+	header["Cache-Control"] = noStore
+	header["Content-Security-Policy"] = noSource
+	header["Referrer-Policy"] = noReferrer
+}
 
 // newID is a version 7 id, which sorts by the time it was made.
 func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) } // fails only where the system has no randomness

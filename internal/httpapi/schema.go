@@ -19,15 +19,15 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
-	"github.com/go-chi/chi/v5"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 )
 
 // operation is one call of the contract, as the checks of a request need it.
 type operation struct {
-	query []*openapi3.Parameter
-	body  *openapi3.Schema // nil where the call has no body
+	access access
+	query  []*openapi3.Parameter
+	body   *openapi3.Schema // nil where the call has no body
 	// depth is how deep the body may be nested.
 	depth int
 }
@@ -47,10 +47,14 @@ func loadContract() (*openapi3.T, operations, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the contract: %w", err)
 	}
-	all := operations{}
+	all, table := operations{}, accessOf()
 	for path, item := range doc.Paths.Map() {
 		for method, spec := range item.Operations() {
-			op := &operation{depth: maxDepth}
+			need, entered := table[spec.OperationID]
+			if !entered {
+				return nil, nil, fmt.Errorf("nothing says who may call %s", spec.OperationID)
+			}
+			op := &operation{access: need, depth: maxDepth}
 			for _, p := range slices.Concat(item.Parameters, spec.Parameters) {
 				if p.Value.In == openapi3.ParameterInQuery {
 					op.query = append(op.query, p.Value)
@@ -70,11 +74,7 @@ func loadContract() (*openapi3.T, operations, error) {
 // check refuses a request that does not fit the contract, before its parameters are bound. It runs behind the router.
 func (a *api) check(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		method := r.Method
-		if method == http.MethodHead {
-			method = http.MethodGet
-		}
-		op := a.operations[method+" "+chi.RouteContext(r.Context()).RoutePattern()]
+		op := a.operationOf(r)
 		if err := op.checkQuery(r); err != nil {
 			a.writeProblem(w, r, err)
 			return

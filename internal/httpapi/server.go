@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"taskflow/internal/auth"
 	"taskflow/internal/engine"
 	"taskflow/internal/httpapi/oas"
 	"taskflow/internal/store"
@@ -41,6 +43,14 @@ type Options struct {
 	PublicURL string
 	// TimerHorizon is how far ahead a wait may end.
 	TimerHorizon time.Duration
+	// Gate tells who sent a request.
+	Gate *auth.Gate
+	// Rate bounds the requests a second of each caller; nil does not.
+	Rate *auth.Rate
+	// Streams bounds the streams that each caller has open.
+	Streams *auth.Streams
+	// MaxOpenFlows is how many flows that have not ended a caller may have; 0 is no limit.
+	MaxOpenFlows int64
 	// SecretKey, 32 bytes, seals the secrets of verified callbacks; nil keeps them as they are.
 	SecretKey []byte
 	Logger    *slog.Logger
@@ -86,6 +96,9 @@ func New(ctx context.Context, e *engine.Engine, reader store.Reader, o Options) 
 	if o.Observer == nil {
 		o.Observer = unobserved{}
 	}
+	if o.Gate == nil {
+		return nil, errors.New("nothing says who may call")
+	}
 	doc, operations, err := loadContract()
 	if err != nil {
 		return nil, err
@@ -116,10 +129,10 @@ func New(ctx context.Context, e *engine.Engine, reader store.Reader, o Options) 
 	strict := oas.NewStrictHandlerWithOptions(a, nil, oas.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc: badRequest, ResponseErrorHandlerFunc: a.writeProblem,
 	})
-	oas.HandlerWithOptions(strict, oas.ChiServerOptions{BaseRouter: r.With(a.check), ErrorHandlerFunc: badRequest})
+	oas.HandlerWithOptions(strict, oas.ChiServerOptions{BaseRouter: r.With(a.authorize, a.check), ErrorHandlerFunc: badRequest})
 	a.routeCallbacks(r)
 	if o.Metrics != nil {
-		r.Method(http.MethodGet, "/metrics", o.Metrics) // for scope admin, where callers have scopes
+		r.With(a.only(auth.Admin)).Method(http.MethodGet, "/metrics", o.Metrics)
 	}
 	refreshing, stop := context.WithCancel(context.Background())
 	server := &Server{Handler: r, api: a, stop: stop}
@@ -163,7 +176,7 @@ func (a *api) crossOrigin() (func(http.Handler) http.Handler, error) {
 		AllowedOrigins: a.options.CORSOrigins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
 		AllowedHeaders: []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", "Prefer", "Traceparent", "Tracestate", "X-Request-Id"},
-		ExposedHeaders: []string{"ETag", "Location", "Idempotent-Replayed", "Preference-Applied", "Retry-After", "Taskflow-Stale-Observation", "X-Request-Id"},
+		ExposedHeaders: []string{"ETag", "Location", "Idempotent-Replayed", "Preference-Applied", "Retry-After", "Taskflow-Stale-Observation", "WWW-Authenticate", "X-Request-Id"},
 		MaxAge:         600, // seconds
 	})
 	return func(next http.Handler) http.Handler { return headers(protection.Handler(next)) }, nil

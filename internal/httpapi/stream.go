@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"taskflow/internal/auth"
 	"taskflow/internal/engine"
 	"taskflow/internal/flows"
 	"taskflow/internal/store"
@@ -21,6 +22,9 @@ const (
 	heartbeat = 15 * time.Second
 	// reconnectAfter is how long a client is asked to wait before it goes on at another server.
 	reconnectAfter = time.Second
+	// recheck is how often the credentials of a stream's caller are looked at. With the age of the keys that are looked
+	// at, it keeps a revoked one from reading on for 5 s.
+	recheck = time.Second
 )
 
 // stream is a live stream of audit events as an answer of the generated server. It leaves through the same Visit methods
@@ -29,6 +33,7 @@ type stream struct {
 	api      *api
 	request  *request
 	follower *engine.Follower
+	release  func()
 	// fresh says that the stream begins at now, which the client cannot know.
 	fresh bool
 }
@@ -46,34 +51,38 @@ func (a *api) listEventsLive(ctx context.Context, q store.EventQuery, last *stri
 		}
 		q.After = &seq
 	}
-	if err := a.open(requestOf(ctx)); err != nil {
+	release, err := a.open(ctx)
+	if err != nil {
 		return nil, err
 	}
 	follower, err := a.engine.Follow(ctx, q)
 	if err != nil {
-		a.shut()
+		release()
 		return nil, err
 	}
-	return &stream{api: a, request: requestOf(ctx), follower: follower, fresh: q.After == nil}, nil
+	return &stream{api: a, request: requestOf(ctx), follower: follower, release: release, fresh: q.After == nil}, nil
 }
 
-// open counts a request in as a stream or a wait, unless there are too many or the server is stopping; shut counts it out.
-func (a *api) open(r *request) error {
+// open counts a caller's stream or wait in until release is called, unless there are too many or the server is stopping.
+func (a *api) open(ctx context.Context) (release func(), err error) {
 	if a.stopping.Load() {
-		return newProblem(slugUnavailable, "The server is shutting down.")
+		return nil, newProblem(slugUnavailable, "The server is shutting down.")
+	}
+	released := func() {}
+	if caller := callerOf(ctx); caller.Limited && a.options.Streams != nil {
+		var ok bool
+		if released, ok = a.options.Streams.Acquire(caller.ID); !ok {
+			return nil, tooMany("You have as many streams open as this server allows one caller.", heartbeat)
+		}
 	}
 	if a.streams.Add(1) > int64(a.options.MaxStreams) {
 		a.streams.Add(-1)
-		return newProblem(slugOverloaded, "Too many streams are open.")
+		released()
+		return nil, newProblem(slugOverloaded, "Too many streams are open.")
 	}
 	a.options.Observer.Streams(1)
-	r.lasting = true
-	return nil
-}
-
-func (a *api) shut() {
-	a.streams.Add(-1)
-	a.options.Observer.Streams(-1)
+	requestOf(ctx).lasting = true
+	return func() { a.streams.Add(-1); a.options.Observer.Streams(-1); released() }, nil
 }
 
 func (s *stream) VisitListEventsResponse(w http.ResponseWriter) error     { return s.serve(w) }
@@ -82,7 +91,7 @@ func (s *stream) VisitListFlowEventsResponse(w http.ResponseWriter) error { retu
 // serve sends events until it ends. A stream has no deadline, but each write has: a client that does not read is cut off,
 // and goes on elsewhere from what it has.
 func (s *stream) serve(w http.ResponseWriter) error {
-	defer s.api.shut()
+	defer s.release()
 	defer s.follower.Close()
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
@@ -124,8 +133,9 @@ func (a *api) untilStopping(parent context.Context) (context.Context, context.Ca
 // follow sends events as they come, and a sign of life where none comes.
 func (s *stream) follow(ctx context.Context, out *streamWriter) error {
 	told := s.follower.Position() // what the client goes on from, should the stream end now
-	silence := time.NewTimer(heartbeat)
+	silence, doubt := time.NewTimer(heartbeat), time.NewTicker(recheck)
 	defer silence.Stop()
+	defer doubt.Stop()
 	for {
 		events, more, err := s.follower.Take(ctx)
 		if err != nil {
@@ -147,9 +157,27 @@ func (s *stream) follow(ctx context.Context, out *streamWriter) error {
 			}
 			told = s.follower.Position()
 			silence.Reset(heartbeat)
+		case <-doubt.C:
+			if err := s.api.stillAllowed(ctx); err != nil {
+				return err
+			}
 		case <-more:
 		}
 	}
+}
+
+// stillAllowed looks at a reader's credentials once more: they may have been revoked, or have expired, since the stream or
+// the wait began.
+func (a *api) stillAllowed(ctx context.Context) error {
+	r := requestOf(ctx)
+	caller, err := a.options.Gate.Caller(ctx, r.credentials)
+	if err != nil {
+		return err
+	}
+	if caller.Owners != r.caller.Owners {
+		return newProblem(slugForbidden, "Your credentials now cover other owners.")
+	}
+	return allowed(caller, auth.ReadFlows)
 }
 
 // signOfLife is a comment; with it goes how far the stream has come, where that is further than the client knows: so it

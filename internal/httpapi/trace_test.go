@@ -59,3 +59,27 @@ func TestTraceparentOfAnExternalEvent(t *testing.T) {
 		}
 	})
 }
+
+// TestTraceparentOnALiveStream holds that a stream carries it as a page does.
+func TestTraceparentOnALiveStream(t *testing.T) {
+	eachStore(t, func(t *testing.T, api *client) {
+		flow := api.created("")
+		live := api.stream("/events")
+		api.post(flow+"/start", "", "Traceparent: "+traced(1)).want(200)
+		api.post(flow+"/state", `{"patch": {"a": 1}}`).want(200)
+		page := api.get("/events?after=1").want(200).body
+		for i := 0; i < 2; {
+			m, err := live.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Data == "" { // where the stream begins
+				continue
+			}
+			if want := at(t, page, fmt.Sprintf("/items/%d", i)); m.Data != want || strings.Contains(m.Data, "traceparent") != (i == 0) {
+				t.Errorf("%s, want %s", m.Data, want)
+			}
+			i++
+		}
+	})
+}

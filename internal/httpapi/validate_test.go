@@ -25,7 +25,7 @@ var problems = map[string]int{
 	"not-found": 404, "revision-conflict": 409, "already-terminal": 409, "cancel-pending": 409, "illegal-transition": 409,
 	"already-exists": 409, "not-terminal": 409, "not-waiting": 409, "wait-ended": 410, "unauthenticated": 401, "invalid-request": 400, "invalid-value": 422,
 	"idempotency-key-reused": 422, "precondition-required": 428, "payload-too-large": 413,
-	"unsupported-media-type": 415, "method-not-allowed": 405, "forbidden": 403, "overloaded": 503, "unavailable": 503,
+	"unsupported-media-type": 415, "method-not-allowed": 405, "forbidden": 403, "too-many-requests": 429, "overloaded": 503, "unavailable": 503,
 	"internal": 500,
 }
 
@@ -73,10 +73,10 @@ func (a answer) checkContract() {
 	if isProblem != (a.status >= 400) && !ended {
 		fail("Content-Type is %q", a.header.Get("Content-Type"))
 	}
-	if (a.header.Get("Retry-After") != "") != (a.status == http.StatusServiceUnavailable) {
+	if (a.header.Get("Retry-After") != "") != (a.status == http.StatusServiceUnavailable || a.status == http.StatusTooManyRequests) {
 		fail("Retry-After is %q", a.header.Get("Retry-After"))
 	}
-	if (a.header.Get("WWW-Authenticate") != "") != (a.status == http.StatusUnauthorized) {
+	if (a.header.Get("WWW-Authenticate") != "") != (a.status == http.StatusUnauthorized) && a.status != http.StatusForbidden { // a page's origin is no matter of credentials
 		fail("WWW-Authenticate is %q", a.header.Get("WWW-Authenticate"))
 	}
 	if (a.header.Get("Allow") != "") != (a.status == http.StatusMethodNotAllowed) {

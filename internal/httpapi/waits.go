@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"regexp"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"taskflow/internal/auth"
 	"taskflow/internal/flows"
 	"taskflow/internal/httpapi/oas"
 	"taskflow/internal/store"
@@ -168,6 +170,17 @@ func parsePeriod(s string) (flows.Period, error) {
 func checkPeriod(s string) error {
 	_, err := parsePeriod(s)
 	return err
+}
+
+// urls makes the URLs of a flow's callbacks by condition; nil where none are to be shown.
+type urls func(*flows.Flow) func(condition int) string
+
+// waitURLs are for a request's caller: whoever has a URL may end the wait, so only those who may end it anyway see one.
+func (a *api) waitURLs(ctx context.Context) urls {
+	if !callerOf(ctx).May(auth.WriteFlows) {
+		return func(*flows.Flow) func(int) string { return nil }
+	}
+	return a.waitURL
 }
 
 // waitURL makes the URLs of a flow's callbacks; nil where it has none.

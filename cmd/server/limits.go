@@ -1,0 +1,41 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// httpConfig bounds what one connection may take of the server, and how many there are. Whoever sends or reads too slowly
+// is cut off.
+type httpConfig struct {
+	MaxHeader      byteSize `env:"TASKFLOW_MAX_HEADER" default:"64KiB" placeholder:"SIZE" help:"The largest head of a request: its line and its headers."`
+	MaxConnections int      `env:"TASKFLOW_MAX_CONNECTIONS" default:"10000" placeholder:"N" help:"Connections that are served at once; more wait."`
+	HeaderTimeout  period   `env:"TASKFLOW_HEADER_TIMEOUT" default:"PT10S" placeholder:"DURATION" help:"How long a request's headers may take to arrive."`
+	BodyTimeout    period   `env:"TASKFLOW_BODY_TIMEOUT" default:"PT30S" placeholder:"DURATION" help:"How long a whole request may take to arrive."`
+	WriteTimeout   period   `env:"TASKFLOW_WRITE_TIMEOUT" default:"PT1M" placeholder:"DURATION" help:"How long a request may take from its headers to the end of its answer."`
+	IdleTimeout    period   `env:"TASKFLOW_IDLE_TIMEOUT" default:"PT2M" placeholder:"DURATION" help:"How long a connection is kept between two requests."`
+}
+
+// headSlack is what net/http allows a request's head beyond its limit.
+const headSlack = 4096
+
+// Validate refuses what cannot be meant.
+func (c *httpConfig) Validate() error {
+	if c.MaxConnections < 1 {
+		return fmt.Errorf("TASKFLOW_MAX_CONNECTIONS must be greater than zero")
+	}
+	if c.MaxHeader < 2*headSlack {
+		return fmt.Errorf("TASKFLOW_MAX_HEADER must be at least %d", 2*headSlack)
+	}
+	return nil
+}
+
+// limit sets the limits of a server.
+func (c *httpConfig) limit(s *http.Server) {
+	s.MaxHeaderBytes = int(c.MaxHeader) - headSlack
+	s.ReadHeaderTimeout = time.Duration(c.HeaderTimeout)
+	s.ReadTimeout = time.Duration(c.BodyTimeout)
+	s.WriteTimeout = time.Duration(c.WriteTimeout)
+	s.IdleTimeout = time.Duration(c.IdleTimeout)
+}

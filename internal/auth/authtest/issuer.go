@@ -1,0 +1,187 @@
+// Package authtest is an issuer of tokens for tests: it answers OpenID Connect discovery, publishes its keys, rotates them,
+// and signs whatever claims a test wants, also such as no honest issuer would.
+package authtest
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// Audience is the audience of the tokens.
+const Audience = "taskflow-test"
+
+// Issuer is a server of its own, until its test ends.
+type Issuer struct {
+	URL string
+
+	t      testing.TB
+	server *httptest.Server
+
+	mu     sync.Mutex // guards the rest
+	keys   []signer   // published; the last signs
+	made   int
+	down   bool
+	served map[string]int
+}
+
+type signer struct {
+	id  string
+	key *rsa.PrivateKey
+}
+
+// Start starts an issuer with one key.
+func Start(t testing.TB) *Issuer {
+	t.Helper()
+	i := &Issuer{t: t, served: map[string]int{}}
+	i.server = httptest.NewServer(http.HandlerFunc(i.serve))
+	i.URL = i.server.URL
+	t.Cleanup(i.server.Close)
+	i.Rotate()
+	return i
+}
+
+func (i *Issuer) serve(w http.ResponseWriter, r *http.Request) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.served[r.URL.Path]++
+	var answer any
+	switch {
+	case i.down:
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	case r.URL.Path == "/.well-known/openid-configuration":
+		answer = map[string]any{
+			"issuer": i.server.URL, "jwks_uri": i.server.URL + "/keys", "authorization_endpoint": i.server.URL + "/authorize",
+			"id_token_signing_alg_values_supported": []string{"RS256", "HS256", "none"}, // what it says does not widen what is taken
+		}
+	case r.URL.Path == "/keys":
+		var set jose.JSONWebKeySet
+		for _, s := range i.keys {
+			set.Keys = append(set.Keys, jose.JSONWebKey{Key: s.key.Public(), KeyID: s.id, Algorithm: "RS256", Use: "sig"})
+		}
+		answer = set
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// Rotate makes a new key, publishes it alone and signs with it from now on. It returns the new key's id.
+func (i *Issuer) Rotate() string {
+	i.t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.made++
+	i.keys = []signer{{fmt.Sprintf("key-%d", i.made), key}}
+	return i.keys[0].id
+}
+
+// SetDown has it answer nothing but 502, or answer again.
+func (i *Issuer) SetDown(down bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.down = down
+}
+
+// Served is how often a path was asked for.
+func (i *Issuer) Served(path string) int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.served[path]
+}
+
+// Claims are those of a good token, with changes; a nil value leaves a claim out.
+func (i *Issuer) Claims(changes map[string]any) map[string]any {
+	claims := map[string]any{
+		"iss": i.server.URL, "aud": Audience, "sub": "tester", "exp": time.Now().Add(time.Hour).Unix(), "iat": time.Now().Unix(),
+		"scope": "openid flows:read flows:write events:write", "taskflow_owner": "*",
+	}
+	maps.Copy(claims, changes)
+	maps.DeleteFunc(claims, func(_ string, value any) bool { return value == nil })
+	return claims
+}
+
+// Token is a good token with changes to its claims.
+func (i *Issuer) Token(changes map[string]any) string {
+	i.t.Helper()
+	s := i.signer()
+	return i.sign(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: s.key, KeyID: s.id}}, changes)
+}
+
+// Stranger is a token whose key was never published, under the id that is given.
+func (i *Issuer) Stranger(keyID string) string {
+	i.t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	return i.sign(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key, KeyID: keyID}}, nil)
+}
+
+// Symmetric is a token signed by HS256, with the text of the published key as the secret.
+func (i *Issuer) Symmetric() string {
+	i.t.Helper()
+	s := i.signer()
+	der, err := x509.MarshalPKIXPublicKey(s.key.Public())
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	secret := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	return i.sign(jose.SigningKey{Algorithm: jose.HS256, Key: jose.JSONWebKey{Key: secret, KeyID: s.id}}, nil)
+}
+
+// Unsigned is a token of the algorithm none.
+func (i *Issuer) Unsigned() string {
+	i.t.Helper()
+	part := func(v any) string {
+		text, err := json.Marshal(v)
+		if err != nil {
+			i.t.Fatal(err)
+		}
+		return base64.RawURLEncoding.EncodeToString(text)
+	}
+	return part(map[string]string{"alg": "none", "kid": i.signer().id}) + "." + part(i.Claims(nil)) + "."
+}
+
+func (i *Issuer) signer() signer {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.keys[len(i.keys)-1]
+}
+
+func (i *Issuer) sign(key jose.SigningKey, changes map[string]any) string {
+	i.t.Helper()
+	claims, err := json.Marshal(i.Claims(changes))
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	s, err := jose.NewSigner(key, nil)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	signed, err := s.Sign(claims)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	token, err := signed.CompactSerialize()
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	return token
+}

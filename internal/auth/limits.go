@@ -1,0 +1,95 @@
+package auth
+
+import (
+	"math"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// maxRated is how many callers a Rate remembers.
+const maxRated = 10_000
+
+// Rate bounds the requests a second of each caller at this server.
+type Rate struct {
+	perSecond float64
+	burst     int
+
+	mu      sync.Mutex // guards callers
+	callers map[string]*rate.Limiter
+}
+
+// NewRate allows so many requests a second to each caller, and burst of them at once.
+func NewRate(perSecond float64, burst int) *Rate {
+	return &Rate{perSecond: perSecond, burst: burst, callers: map[string]*rate.Limiter{}}
+}
+
+// Allow counts a request of a caller. Where it is one too many, wait is when to come again.
+func (r *Rate) Allow(caller string, now time.Time) (wait time.Duration, ok bool) {
+	limiter := r.of(caller, now)
+	if limiter.AllowN(now, 1) {
+		return 0, true
+	}
+	missing := 1 - limiter.TokensAt(now)
+	return time.Duration(math.Ceil(missing / r.perSecond * float64(time.Second))), false
+}
+
+func (r *Rate) of(caller string, now time.Time) *rate.Limiter {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	limiter := r.callers[caller]
+	if limiter == nil {
+		if len(r.callers) >= maxRated {
+			r.forget(now)
+		}
+		limiter = rate.NewLimiter(rate.Limit(r.perSecond), r.burst)
+		r.callers[caller] = limiter
+	}
+	return limiter
+}
+
+// forget makes room: callers whose allowance is whole again lose nothing by it. Where there is none, one of the others
+// gets a new allowance early.
+func (r *Rate) forget(now time.Time) {
+	for caller, limiter := range r.callers {
+		if limiter.TokensAt(now) >= float64(r.burst) {
+			delete(r.callers, caller)
+		}
+	}
+	for caller := range r.callers {
+		if len(r.callers) < maxRated {
+			return
+		}
+		delete(r.callers, caller)
+	}
+}
+
+// Streams bounds how many streams each caller has open at this server.
+type Streams struct {
+	most int
+
+	mu   sync.Mutex // guards open
+	open map[string]int
+}
+
+// NewStreams allows so many streams to each caller.
+func NewStreams(most int) *Streams { return &Streams{most: most, open: map[string]int{}} }
+
+// Acquire counts a stream of a caller until release is called, which is safe to call again; ok is false where the caller
+// has as many as it may.
+func (s *Streams) Acquire(caller string) (release func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[caller] >= s.most {
+		return nil, false
+	}
+	s.open[caller]++
+	return sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.open[caller]--; s.open[caller] <= 0 {
+			delete(s.open, caller)
+		}
+	}), true
+}

@@ -1,0 +1,67 @@
+package auth_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"taskflow/internal/auth"
+)
+
+func TestRate_IsForEachCaller(t *testing.T) {
+	r := auth.NewRate(10, 20)
+	now := time.Now()
+	for i := range 20 {
+		if _, ok := r.Allow("a", now); !ok {
+			t.Fatalf("request %d of a burst of 20 is refused", i+1)
+		}
+	}
+	wait, ok := r.Allow("a", now)
+	if ok || wait <= 0 || wait > 100*time.Millisecond {
+		t.Errorf("one more: %v, %v; want to wait a tenth of a second", wait, ok)
+	}
+	if _, ok := r.Allow("b", now); !ok {
+		t.Error("another caller is refused")
+	}
+	if _, ok := r.Allow("a", now.Add(wait)); !ok {
+		t.Error("refused after the wait")
+	}
+}
+
+// TestRate_ForgetsOnlyWhoLosesNothing sends requests of more callers than are remembered.
+func TestRate_ForgetsOnlyWhoLosesNothing(t *testing.T) {
+	r := auth.NewRate(1, 2)
+	now := time.Now()
+	for i := range 9_999 {
+		r.Allow(fmt.Sprint("early", i), now)
+	}
+	now = now.Add(time.Hour)
+	r.Allow("busy", now)
+	r.Allow("busy", now)
+	for i := range 9_000 {
+		r.Allow(fmt.Sprint("late", i), now)
+	}
+	if _, ok := r.Allow("busy", now); ok {
+		t.Error("a busy caller has a new allowance because others came")
+	}
+}
+
+func TestStreams_AreForEachCaller(t *testing.T) {
+	s := auth.NewStreams(2)
+	first, ok := s.Acquire("a")
+	_, second := s.Acquire("a")
+	if _, third := s.Acquire("a"); !ok || !second || third {
+		t.Fatal("a caller does not have two streams, or has three")
+	}
+	if _, ok := s.Acquire("b"); !ok {
+		t.Error("another caller is refused")
+	}
+	first()
+	first()
+	if _, ok := s.Acquire("a"); !ok {
+		t.Error("refused after one was released")
+	}
+	if _, ok := s.Acquire("a"); ok {
+		t.Error("released twice by one stream")
+	}
+}

@@ -1,0 +1,230 @@
+package httpapi_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/google/uuid"
+)
+
+func jsonOf(v any) (string, error) {
+	text, err := json.Marshal(v)
+	return string(text), err
+}
+
+// twoTenants are kate and bob, who see nothing of each other, and root, who sees all.
+func twoTenants(s *setup) {
+	s.callers = map[string]caller{"kate": {owners: "agent:kate:*"}, "bob": {owners: "agent:bob:*"}, "root": {owners: "*"}}
+}
+
+// without is an answer's status, headers and body, but for what differs between any two answers.
+func without(a answer, id string) string {
+	header := a.header.Clone()
+	header.Del("Date")
+	header.Del("X-Request-Id")
+	text, _ := jsonOf(header)
+	body := strings.ReplaceAll(a.body, id, "ID")
+	return http.StatusText(a.status) + "\n" + text + "\n" + strings.ReplaceAll(body, a.header.Get("X-Request-Id"), "REQUEST")
+}
+
+// TestTenants_EveryOperation sends every operation of the contract that names a flow or an event: another owner's is, byte
+// for byte, as one that does not exist, and stays as it is.
+func TestTenants_EveryOperation(t *testing.T) {
+	eachStore(t, func(t *testing.T, all *client) {
+		kate, bob := all.as("kate"), all.as("bob")
+		event := strings.Trim(kate.post("/external-events", `{"topic":"t","correlation_id":"c"}`).want(200).at("/id"), `"`)
+		operations(t, func(t *testing.T, method, path string, _ *openapi3.PathItem, o *openapi3.Operation) {
+			if !strings.Contains(path, "{id}") {
+				return
+			}
+			for _, status := range []string{"waiting", "finished"} {
+				hers := strings.TrimPrefix(kate.in(t).inStatus(status), "/flows/")
+				kate.in(t).put("/flows/"+hers+"/steps/draft-1", `{"task":"t","status":"succeeded"}`).want(201)
+				if strings.HasPrefix(path, "/external-events/") {
+					hers = event
+				}
+				before := all.as("root").in(t).snapshot()
+				for _, headers := range [][]string{nil, {`If-Match: "99"`}, {"If-None-Match: *"}, {"Idempotency-Key: " + uuid.NewString()}} {
+					ask := func(id string) string {
+						target, body := sample(t, path, id, o)
+						return without(bob.in(t).do(method, target, body, headers...), id)
+					}
+					wantText(t, status+" "+strings.Join(headers, ""), ask(hers), ask(uuid.NewString()))
+				}
+				wantText(t, "what is recorded", all.as("root").in(t).snapshot(), before)
+			}
+		})
+	}, twoTenants)
+}
+
+// TestTenants_Lists holds that lists, counts and receipts say nothing of another owner's flows: with them and without
+// they are the same, byte for byte.
+func TestTenants_Lists(t *testing.T) {
+	eachStore(t, func(t *testing.T, all *client) {
+		kate, bob := all.as("kate"), all.as("bob")
+		mine := bob.running(`"owner_session_key":"agent:bob:1"`)
+		bob.post(mine+"/wait", `{"wait":{"kind":"external_event","topic":"t","correlation_id":"bob"}}`).want(200)
+		bob.post("/external-events", `{"topic":"t","correlation_id":"mine"}`).want(200)
+		look := func() string {
+			var seen []string
+			for _, path := range []string{
+				"/flows", "/flows?order=created_at", "/flows?order=updated_at", "/flows?order=-updated_at", "/flows?status=running&status=waiting", "/flows?status=waiting", "/flows?q=Triage",
+				"/flows?owner_session_key=agent:kate:session:abc", "/flows?controller_id=kate/inbox-triage", "/flows?label=a:b", "/flows?wait_kind=external_event",
+				"/events", "/events?order=-seq", "/events?owner_session_key=agent:kate:session:abc", "/events?controller_id=kate/inbox-triage",
+				"/external-events", "/external-events?topic=t", "/external-events?outcome=buffered", "/external-events?correlation_id=kate", "/stats", mine + "/wait",
+			} {
+				seen = append(seen, path+" "+bob.get(path).want(200).body)
+			}
+			return strings.Join(seen, "\n")
+		}
+		before := look()
+		for _, status := range statuses {
+			kate.inStatus(status)
+		}
+		hers := kate.running(`"labels":{"a":"b"}`)
+		kate.post(hers+"/wait", `{"wait":{"kind":"timer","after":"PT1H"}}`).want(200)
+		kate.post("/external-events", `{"topic":"t","correlation_id":"kate"}`).want(200)
+		kate.post("/external-events", `{"topic":"other","correlation_id":"bob"}`).want(200)
+		wantText(t, "what bob sees", look(), before)
+		id := strings.TrimPrefix(hers, "/flows/")
+		wantText(t, "her trail", bob.get("/events?flow_id="+id).want(200).body, bob.get("/events?flow_id="+uuid.NewString()).want(200).body)
+		if n := len(all.as("root").get("/flows?limit=500").flows()); n != len(statuses)+2 {
+			t.Errorf("root sees %d flows", n)
+		}
+	}, twoTenants)
+}
+
+// TestTenants_Cursors pages through one's own flows among many of another's: a page's cursor names nothing of theirs.
+func TestTenants_Cursors(t *testing.T) {
+	eachStore(t, func(t *testing.T, all *client) {
+		kate, bob := all.as("kate"), all.as("bob")
+		var mine []string
+		for range 3 {
+			mine = append(mine, bob.create(`"owner_session_key":"agent:bob:1"`).ID)
+			kate.created("")
+		}
+		for _, order := range []string{"created_at", "-created_at", "updated_at", "-updated_at"} {
+			seen, path := 0, "/flows?limit=1&order="+order
+			for cursor := ""; ; {
+				a := bob.get(path + cursor).want(200)
+				for _, f := range a.flows() {
+					if seen++; !strings.Contains(strings.Join(mine, " "), f.ID) {
+						t.Errorf("%s: bob sees %s", order, f.ID)
+					}
+				}
+				if a.next() == "" {
+					break
+				}
+				cursor = "&cursor=" + a.next()
+			}
+			if seen != len(mine) {
+				t.Errorf("%s: bob sees %d flows, has %d", order, seen, len(mine))
+			}
+		}
+	}, twoTenants)
+}
+
+// TestTenants_Create holds that nobody makes a flow for another owner, and learns no more of a taken id than that.
+func TestTenants_Create(t *testing.T) {
+	eachStore(t, func(t *testing.T, all *client) {
+		kate, bob := all.as("kate"), all.as("bob")
+		for _, owner := range []string{"agent:kate:session:abc", "agent:bob", "agent:bobby:1", "*", "agent:*"} {
+			a := bob.post("/flows", createBody(`"owner_session_key":`+quoted(owner)))
+			a.problem(403, "forbidden")
+			if a.header.Get("WWW-Authenticate") == "" {
+				t.Error("no WWW-Authenticate")
+			}
+		}
+		hers := kate.create("").ID
+		a := bob.post("/flows", createBody(`"owner_session_key":"agent:bob:1","id":`+quoted(hers)))
+		a.problem(409, "already-exists")
+		if strings.Contains(a.body, "kate") || a.header.Get("ETag") != "" {
+			t.Errorf("a taken id says %v %s", a.header, a.body)
+		}
+		bob.created(`"owner_session_key":"agent:bob:"`)
+	}, twoTenants)
+}
+
+// TestTenants_Batch sends commands on another's flow, and on one that does not exist.
+func TestTenants_Batch(t *testing.T) {
+	eachStore(t, func(t *testing.T, all *client) {
+		kate, bob := all.as("kate"), all.as("bob")
+		send := func(path string) string {
+			var commands []string
+			for name, c := range commandsOf(path) {
+				commands = append(commands, `{"method":"`+c.method+`","path":"`+c.path+`","if_match":"\"3\"","idempotency_key":"`+name+path+`"`+c.body+`}`)
+			}
+			a := bob.post("/batch", `{"commands":[`+strings.Join(commands, ",")+`]}`).want(200)
+			return strings.ReplaceAll(strings.ReplaceAll(a.body, path, "FLOW"), a.header.Get("X-Request-Id"), "REQUEST")
+		}
+		hers, none := kate.running(""), noFlow()
+		wantText(t, "a batch", send(hers), send(none))
+		a := bob.post("/batch", `{"commands":[{"method":"POST","path":"/flows","body":`+createBody("")+`}]}`)
+		if a.at("/results/0/status") != "403" {
+			t.Errorf("a flow for another: %s", a.body)
+		}
+	}, twoTenants)
+}
+
+// commandsOf are the commands of a batch on a flow.
+func commandsOf(path string) map[string]struct{ method, path, body string } {
+	all := map[string]struct{ method, path, body string }{}
+	for name, c := range commands {
+		if c.method == "PUT" {
+			continue
+		}
+		body := ""
+		if c.body != "" {
+			body = `,"body":` + c.body
+		}
+		all[name] = struct{ method, path, body string }{c.method, path + c.path, body}
+	}
+	return all
+}
+
+// TestTenants_ExternalEvents holds that an event reaches only flows its sender covers, waiting now or later, and that its
+// receipt is its sender's.
+func TestTenants_ExternalEvents(t *testing.T) {
+	eachStore(t, func(t *testing.T, all *client) {
+		kate, bob, root := all.as("kate"), all.as("bob"), all.as("root")
+		hers := kate.running("")
+		const wait = `{"wait":{"kind":"external_event","topic":"t","correlation_id":"c"}}`
+		kate.post(hers+"/wait", wait).want(200)
+		a := bob.post("/external-events", `{"topic":"t","correlation_id":"c","payload":"bob's"}`).want(200).has("/outcome", `"buffered"`)
+		bobs := "/external-events/" + strings.Trim(a.at("/id"), `"`)
+		if f := kate.read(hers); f.Status != "waiting" {
+			t.Errorf("bob's event made kate's flow %s", f.Status)
+		}
+		target := func(id string) string {
+			return without(bob.post("/external-events", `{"topic":"t","correlation_id":"c","flow_id":`+quoted(id)+`}`), id)
+		}
+		wantText(t, "an event for her flow", target(strings.TrimPrefix(hers, "/flows/")), target(uuid.NewString()))
+		kate.post(hers+"/resume", "").want(200)
+		kate.post(hers+"/wait", wait).want(200)
+		if f := kate.read(hers); f.Status != "waiting" {
+			t.Errorf("bob's kept event made kate's flow %s", f.Status)
+		}
+		root.post("/external-events", `{"topic":"t","correlation_id":"c"}`).want(200).has("/outcome", `"delivered"`, "/flow_count", "1")
+		kate.get(bobs).problem(404, "not-found")
+		bob.get(bobs).want(200).has("/outcome", `"buffered"`)
+		his := bob.running(`"owner_session_key":"agent:bob:1"`)
+		bob.post(his+"/wait", wait).want(200).has("/status", `"running"`, "/state/resume_event", `"bob's"`)
+		bob.get(bobs).want(200).has("/outcome", `"delivered"`)
+	}, twoTenants)
+}
+
+// TestTenants_Keys holds that an idempotency key is its caller's: the same one of another is another.
+func TestTenants_Keys(t *testing.T) {
+	eachStore(t, func(t *testing.T, all *client) {
+		kate, bob := all.as("kate"), all.as("bob")
+		hers := kate.post("/flows", createBody(""), "Idempotency-Key: k").want(201)
+		his := bob.post("/flows", createBody(`"owner_session_key":"agent:bob:1"`), "Idempotency-Key: k").want(201).hasHeader("Idempotent-Replayed", "")
+		if hers.flow().ID == his.flow().ID {
+			t.Error("two callers share a key")
+		}
+		all.as("root").post("/flows", createBody(""), "Idempotency-Key: k").want(201).hasHeader("Idempotent-Replayed", "")
+	}, twoTenants)
+}
