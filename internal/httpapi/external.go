@@ -116,8 +116,12 @@ func (a *api) ListExternalEvents(ctx context.Context, r oas.ListExternalEventsRe
 	q := store.ExternalEventQuery{
 		Owners: callerOf(ctx).Owners, Topic: value(p.Topic), CorrelationID: value(p.CorrelationId), Outcome: flows.EventOutcome(value(p.Outcome)), Limit: limitOf(p.Limit),
 	}
-	if p.Cursor != nil {
-		at, id, err := decodeTimed(cursorReceipts, *p.Cursor)
+	cursor, err := a.unveil(ctx, p.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	if cursor != nil {
+		at, id, err := decodeTimed(cursorReceipts, *cursor)
 		if err != nil {
 			return nil, err
 		}
@@ -129,7 +133,9 @@ func (a *api) ListExternalEvents(ctx context.Context, r oas.ListExternalEventsRe
 	}
 	next := ""
 	if found.Next != nil {
-		next = encodeTimed(cursorReceipts, found.Next.At, found.Next.ID)
+		if next, err = a.veil(ctx, encodeTimed(cursorReceipts, found.Next.At, found.Next.ID)); err != nil {
+			return nil, err
+		}
 	}
 	return page(found.Items, next, appendReceipt), nil
 }

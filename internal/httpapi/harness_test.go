@@ -176,7 +176,7 @@ func serve(t testing.TB, db store.Store, s setup) *client {
 	server.Start()
 	t.Cleanup(server.Close)
 	return &client{
-		t: t, url: server.URL, http: noRedirects(server.Client()), api: api, faulty: faulty, stopEngine: stop, closeStore: closeStore, logged: logged, reads: counter, keys: keys,
+		t: t, url: server.URL, http: noRedirects(server.Client()), api: api, store: db, faulty: faulty, stopEngine: stop, closeStore: closeStore, logged: logged, reads: counter, keys: keys,
 	}
 }
 
@@ -245,6 +245,7 @@ type client struct {
 	http *http.Client
 
 	api    *httpapi.Server
+	store  store.Store
 	faulty *storetest.Faulty
 	// stopEngine and closeStore may be called before the test's end, which calls them again.
 	stopEngine, closeStore func()
