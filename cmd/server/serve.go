@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"taskflow/internal/dashboard"
 	"taskflow/internal/engine"
 	"taskflow/internal/httpapi"
 )
@@ -114,12 +115,16 @@ func (c *serveCommand) build(ctx context.Context, db *database, log *slog.Logger
 	if err != nil {
 		return nil, changes, err
 	}
+	pages, err := dashboard.Pages()
+	if err != nil {
+		return nil, changes, err
+	}
 	starting, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	api, err := httpapi.New(starting, changes, db, httpapi.Options{
 		RequireIfMatch: c.RequireIfMatch, MaxBody: int64(c.MaxBody), MaxState: int(c.MaxState),
 		RequestTimeout: requestTimeout, CORSOrigins: c.CORSOrigins, SchemaVersion: db.schemaVersion,
-		PublicURL: c.publicURL(), TimerHorizon: time.Duration(c.TimerMaxHorizon), SecretKey: secretKey, Logger: log,
+		PublicURL: c.publicURL(), TimerHorizon: time.Duration(c.TimerMaxHorizon), SecretKey: secretKey, Pages: pages, Logger: log,
 	})
 	return api, changes, err
 }

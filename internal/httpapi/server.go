@@ -19,7 +19,7 @@ import (
 	"github.com/go-chi/cors"
 )
 
-// Options of the server. All but Logger must be set; cmd/server has their defaults.
+// Options of the server. All but Logger and Pages must be set; cmd/server has their defaults.
 type Options struct {
 	// RequireIfMatch answers a change of a flow without If-Match with 428.
 	RequireIfMatch bool
@@ -39,7 +39,10 @@ type Options struct {
 	TimerHorizon time.Duration
 	// SecretKey, 32 bytes, seals the secrets of verified callbacks; nil keeps them as they are.
 	SecretKey []byte
-	Logger    *slog.Logger
+	// Pages are served by GET and HEAD as they are, to everybody, each at its path: the dashboard. None may be at a path of
+	// the API.
+	Pages  map[string]http.Handler
+	Logger *slog.Logger
 }
 
 // Server answers the API.
@@ -93,6 +96,9 @@ func New(ctx context.Context, e *engine.Engine, reader store.Reader, o Options) 
 	r.MethodNotAllowed(a.methodNotAllowed)
 	if err := a.routeDocs(r, doc); err != nil {
 		return nil, err
+	}
+	for path, page := range o.Pages {
+		r.Method(http.MethodGet, path, page)
 	}
 	badRequest := func(w http.ResponseWriter, r *http.Request, err error) { a.writeProblem(w, r, bindingProblem(err)) }
 	strict := oas.NewStrictHandlerWithOptions(a, nil, oas.StrictHTTPServerOptions{
