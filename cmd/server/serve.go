@@ -38,6 +38,8 @@ const (
 	bodyTimeout    = 30 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
+	maxStreams     = 10_000
+	streamPatience = 10 * time.Second
 	// Shutting down takes 15 s at most, and most of it only where the database gives no answer.
 	requestsPatience = 7 * time.Second // for the requests under way
 	answersPatience  = time.Second     // for telling the others that nobody knows what became of them
@@ -63,8 +65,8 @@ func (c *serveCommand) Validate() error {
 	return nil
 }
 
-// Run serves until ctx ends, then shuts down in reverse: not ready, no new connections, the requests under way
-// answered, the queue drained, the store closed.
+// Run serves until ctx ends, then shuts down in reverse: not ready, streams ended, no new connections, the requests under
+// way answered, the queue drained, the store closed.
 func (c *serveCommand) Run(ctx context.Context, config *databaseConfig, log *slog.Logger) error {
 	if err := checkListen(c.Listen, c.Auth, c.AllowUnauthenticated); err != nil {
 		return err
@@ -123,7 +125,7 @@ func (c *serveCommand) build(ctx context.Context, db *database, log *slog.Logger
 	defer cancel()
 	api, err := httpapi.New(starting, changes, db, httpapi.Options{
 		RequireIfMatch: c.RequireIfMatch, MaxBody: int64(c.MaxBody), MaxState: int(c.MaxState),
-		RequestTimeout: requestTimeout, CORSOrigins: c.CORSOrigins, SchemaVersion: db.schemaVersion,
+		RequestTimeout: requestTimeout, MaxStreams: maxStreams, StreamPatience: streamPatience, CORSOrigins: c.CORSOrigins, SchemaVersion: db.schemaVersion,
 		PublicURL: c.publicURL(), TimerHorizon: time.Duration(c.TimerMaxHorizon), SecretKey: secretKey, Pages: pages, Logger: log,
 	})
 	return api, changes, err

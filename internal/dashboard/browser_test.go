@@ -13,6 +13,7 @@ import (
 
 	"taskflow/internal/servertest"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
@@ -46,7 +47,7 @@ func startBrowser(t *testing.T) context.Context {
 	t.Cleanup(stop)
 	browser, end := chromedp.NewContext(allocator)
 	t.Cleanup(func() { _ = chromedp.Cancel(browser); end() })
-	if err := chromedp.Run(browser); err != nil {
+	if err := chromedp.Do(browser); err != nil {
 		t.Fatalf("starting %s: %v", program, err)
 	}
 	return browser
@@ -66,11 +67,16 @@ type tab struct {
 // broke its Content-Security-Policy.
 func newTab(t *testing.T, browser context.Context, base string, width int64) *tab {
 	t.Helper()
-	ctx, end := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
+	p := &tab{t: t, base: base}
+	ctx, end := chromedp.NewContext(browser, chromedp.WithNewBrowserContext(), chromedp.WithListener(p.listen))
 	t.Cleanup(end)
-	p := &tab{t: t, ctx: ctx, base: base}
-	chromedp.ListenTarget(ctx, p.listen)
-	p.run(log.Enable(), runtime.Enable(), p.injected(), emulation.SetDeviceMetricsOverride(width, 900, 1, width < 600))
+	p.ctx = ctx
+	if err := chromedp.Do(ctx); err != nil { // the tab lives as long as the context of its first run
+		t.Fatalf("opening a tab: %v", err)
+	}
+	call(p, log.Enable, cdp.Empty{})
+	call(p, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: injected})
+	p.size(width, 900)
 	t.Cleanup(func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -82,81 +88,80 @@ func newTab(t *testing.T, browser context.Context, base string, width int64) *ta
 }
 
 // injected are functions for the tests' scripts, put into every document before its own scripts run.
-func (p *tab) injected() chromedp.Action {
-	const script = `
-		window.seen = (e) => e && e.checkVisibility({visibilityProperty: true}) && e.getClientRects().length > 0;
-		// pick is the first visible element of a selector whose text, or label, has the given words.
-		window.pick = (selector, words = "") => [...document.querySelectorAll(selector)].find((e) =>
-			seen(e) && ((e.getAttribute("aria-label") ?? "") + " " + e.textContent).includes(words));
-		window.text = (selector) => pick(selector)?.textContent.replace(/\s+/g, " ").trim() ?? "";
-		window.all = (selector) => [...document.querySelectorAll(selector)].filter(seen).map((e) => e.textContent.replace(/\s+/g, " ").trim());`
-	return chromedp.ActionFunc(func(ctx context.Context) error {
-		_, err := page.AddScriptToEvaluateOnNewDocument(script).Do(ctx)
-		return err
-	})
-}
+const injected = `
+	window.seen = (e) => e && e.checkVisibility({visibilityProperty: true}) && e.getClientRects().length > 0;
+	// pick is the first visible element of a selector whose label or text has the given words.
+	window.pick = (selector, words = "") => [...document.querySelectorAll(selector)].find((e) =>
+		seen(e) && ((e.getAttribute("aria-label") ?? "") + " " + e.textContent).includes(words));
+	window.text = (selector) => pick(selector)?.textContent.replace(/\s+/g, " ").trim() ?? "";
+	window.all = (selector) => [...document.querySelectorAll(selector)].filter(seen).map((e) => e.textContent.replace(/\s+/g, " ").trim());`
 
 func (p *tab) listen(event any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch e := event.(type) {
-	case *runtime.EventExceptionThrown:
-		p.mistakes = append(p.mistakes, e.ExceptionDetails.Error())
-	case *log.EventEntryAdded:
-		if e.Entry.Level == log.LevelError && e.Entry.Source != log.SourceNetwork {
+	case runtime.EventExceptionThrown:
+		p.mistakes = append(p.mistakes, (&chromedp.ExceptionError{ExceptionDetails: e.ExceptionDetails}).Error())
+	case log.EventEntryAdded:
+		if e.Entry.Level == log.EntryLevelError && e.Entry.Source != log.EntrySourceNetwork {
 			p.mistakes = append(p.mistakes, e.Entry.Text)
 		}
 	}
 }
 
-func (p *tab) run(actions ...chromedp.Action) {
+// run runs an action and returns its value.
+func run[T any](p *tab, action chromedp.Action[T]) T {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
-	// The first run on a tab opens it, for as long as the context of that run lives.
-	if chromedp.FromContext(p.ctx).Target == nil {
-		if err := chromedp.Run(p.ctx); err != nil {
-			p.t.Fatalf("opening a tab: %v", err)
-		}
-	}
-	if err := chromedp.Run(ctx, actions...); err != nil {
+	out, err := chromedp.Run(ctx, action)
+	if err != nil {
 		p.t.Fatalf("%v\n%s", err, p.look())
 	}
+	return out
+}
+
+// call sends one command of the browser's protocol.
+func call[P, R any](p *tab, command cdp.Command[P, R], params P) {
+	p.t.Helper()
+	run(p, chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, command, params)
+		return err
+	}))
+}
+
+// size sets the size of the window; one as narrow as a phone's behaves like one.
+func (p *tab) size(width, height int64) {
+	p.t.Helper()
+	call(p, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: height, DeviceScaleFactor: 1, Mobile: width < 600})
 }
 
 // open loads an address of the dashboard, #/flows say, from the start.
 func (p *tab) open(hash string) {
 	p.t.Helper()
-	p.run(chromedp.Navigate("about:blank"), chromedp.Navigate(p.base+"/"+hash))
+	run(p, chromedp.Navigate("about:blank"))
+	run(p, chromedp.Navigate(p.base+"/"+hash))
 }
 
 // eval evaluates an expression.
 func eval[T any](p *tab, expression string) T {
 	p.t.Helper()
-	var out T
-	p.run(chromedp.Evaluate(expression, &out, awaited))
-	return out
+	return run(p, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
-
-func awaited(params *runtime.EvaluateParams) *runtime.EvaluateParams { return params.WithAwaitPromise(true) }
 
 // await waits until an expression is true.
 func (p *tab) await(expression string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
-	var last any
+	var last error
 	err := servertest.Await(ctx, patience, func() bool {
-		var out any
-		if err := chromedp.Run(ctx, chromedp.Evaluate(expression, &out, awaited)); err != nil {
-			last = err
-			return false
-		}
-		last = out
-		return out == true
+		var is bool
+		is, last = chromedp.Run(ctx, chromedp.Evaluate[bool](expression, chromedp.EvalAwaitPromise))
+		return is
 	})
 	if err != nil {
-		p.t.Fatalf("never true: %s (last: %v)\n%s", expression, last, p.look())
+		p.t.Fatalf("never true: %s (%v)\n%s", expression, last, p.look())
 	}
 }
 
@@ -170,8 +175,10 @@ func (p *tab) awaitText(selector, words string) {
 func (p *tab) look() string {
 	ctx, cancel := context.WithTimeout(p.ctx, 5*time.Second)
 	defer cancel()
-	var shown string
-	_ = chromedp.Run(ctx, chromedp.Evaluate(`location.href + "\nfocus: " + document.activeElement?.outerHTML.slice(0, 200) + "\n" + document.body.innerText`, &shown))
+	shown, err := chromedp.Run(ctx, chromedp.Evaluate[string](`location.href + "\nfocus: " + document.activeElement?.outerHTML.slice(0, 200) + "\n" + document.body.innerText`))
+	if err != nil {
+		return err.Error()
+	}
 	return shown[:min(len(shown), 4000)]
 }
 
@@ -196,7 +203,7 @@ func (p *tab) click(selector, words string) {
 	if err != nil {
 		p.t.Fatalf("nothing to click: %s %q\n%s", selector, words, p.look())
 	}
-	p.run(chromedp.MouseClickXY(at[0], at[1]))
+	run(p, chromedp.MouseClickXY(at[0], at[1]))
 }
 
 // fill replaces what is in a field, by typing.
@@ -209,7 +216,7 @@ func (p *tab) fill(selector, words string) {
 		p.press("\b")
 		return
 	}
-	p.run(input.InsertText(words))
+	call(p, input.InsertText, input.InsertTextParams{Text: words})
 }
 
 // choose picks an option of a <select>.
@@ -222,13 +229,15 @@ func (p *tab) choose(selector, value string) {
 // press types keys one by one.
 func (p *tab) press(keys string) {
 	p.t.Helper()
-	p.run(chromedp.KeyEvent(keys))
+	run(p, chromedp.KeyEvent(keys))
 }
 
 // theme asks for light or dark as the system would.
 func (p *tab) theme(name string) {
 	p.t.Helper()
-	p.run(emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}, {Name: "prefers-reduced-motion", Value: "reduce"}}))
+	call(p, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+		{Name: "prefers-color-scheme", Value: name}, {Name: "prefers-reduced-motion", Value: "reduce"},
+	}})
 }
 
 func quote(text string) string {

@@ -9,7 +9,6 @@ import (
 
 	"taskflow/internal/servertest"
 
-	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 )
 
@@ -45,11 +44,10 @@ func TestScreenshots(t *testing.T) {
 	} {
 		p := newTab(t, browser, s.URL, c.width)
 		p.theme(c.theme)
-		p.run(emulation.SetDeviceMetricsOverride(c.width, c.height, 1, c.width < 600))
+		p.size(c.width, c.height)
 		p.open(c.hash)
 		p.await(c.ready + ` && document.getElementById("connection").dataset.state === "connected"`)
-		var picture []byte
-		p.run(chromedp.CaptureScreenshot(&picture))
+		picture := run(p, chromedp.CaptureScreenshot())
 		if len(picture) > largest {
 			t.Errorf("%s has %d bytes", c.name, len(picture))
 		}

@@ -150,12 +150,20 @@ func (e *Engine) try(batch []*request) (err error) {
 		return w.save(tx)
 	})
 	if err == nil {
-		e.noteDue(w)
+		e.committed(w)
 	}
 	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, store.ErrOutcomeUnknown) {
 		err = fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	return err
+}
+
+// committed tells the loops of what a batch has written.
+func (e *Engine) committed(w *workspace) {
+	e.noteDue(w)
+	if len(w.events) > 0 {
+		e.feed.note()
+	}
 }
 
 // recovered is to be deferred around a transaction: a panic on the way has rolled it back and is an error like any

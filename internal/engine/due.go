@@ -110,7 +110,7 @@ func (e *Engine) fireBatch(ctx context.Context) (fired int, err error) {
 	w, err := e.tryFire(ctx, &due)
 	switch {
 	case err == nil:
-		e.noteDue(w)
+		e.committed(w)
 	case len(due) < 2, errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrOutcomeUnknown), ctx.Err() != nil:
 		return 0, err
 	default:

@@ -87,9 +87,9 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// Engine applies commands, and ends the waits that end by themselves. It owns one goroutine for each committer, one that
-// fires what is due, one that goes on delivering external events, and one that sweeps what has expired, from New to
-// Close.
+// Engine applies commands, ends the waits that end by themselves, and shows what was committed as a live feed. It owns one
+// goroutine for each committer, one that fires what is due, one that reads the feed, one that goes on delivering external
+// events, and one that sweeps what has expired, from New to Close.
 type Engine struct {
 	store   store.Store
 	options Options
@@ -99,6 +99,7 @@ type Engine struct {
 	work    sync.WaitGroup
 	next    atomic.Uint32 // spreads requests that name several flows
 	clock   dueClock
+	feed    *feed
 	deliver chan struct{} // holds a token where an external event is still being delivered
 
 	// gate keeps a request from being queued after its committer has looked for the last time: senders hold it for
@@ -111,7 +112,7 @@ func New(s store.Store, o Options) *Engine {
 	o.setDefaults()
 	e := &Engine{
 		store: s, options: o, seed: maphash.MakeSeed(), stopped: make(chan struct{}), deliver: make(chan struct{}, 1),
-		clock: dueClock{wake: make(chan struct{}, 1)},
+		clock: dueClock{wake: make(chan struct{}, 1)}, feed: newFeed(),
 	}
 	for range o.Committers {
 		queue := make(chan *request, o.Queue)
@@ -119,6 +120,7 @@ func New(s store.Store, o Options) *Engine {
 		e.work.Go(func() { e.commitAll(queue) })
 	}
 	e.work.Go(e.fireAll)
+	e.work.Go(e.followFeed)
 	e.work.Go(e.deliverAll)
 	e.work.Go(e.sweepAll)
 	return e

@@ -225,7 +225,7 @@ func (e *Engine) deliverMore(ctx context.Context, id uuid.UUID) (err error) {
 		return w.save(tx)
 	})
 	if err == nil {
-		e.noteDue(w)
+		e.committed(w)
 	}
 	return err
 }

@@ -91,7 +91,7 @@ func openSQLite(t testing.TB, path string, changes ...func(*setup)) *client {
 }
 
 func newSetup(changes []func(*setup)) setup {
-	s := setup{options: httpapi.Options{MaxBody: maxBody, MaxState: maxState, RequestTimeout: time.Minute, TimerHorizon: horizon}}
+	s := setup{options: httpapi.Options{MaxBody: maxBody, MaxState: maxState, RequestTimeout: time.Minute, MaxStreams: 100, StreamPatience: 10 * time.Second, TimerHorizon: horizon}}
 	for _, change := range changes {
 		change(&s)
 	}

@@ -32,18 +32,34 @@ func (a *api) GetFlow(ctx context.Context, r oas.GetFlowRequestObject) (oas.GetF
 	if err != nil {
 		return nil, flows.ErrNotFound
 	}
-	f, err := a.reader.Flow(ctx, id)
+	wait, asked, err := parseWait(r.Params.Prefer)
 	if err != nil {
 		return nil, err
 	}
-	known, err := matchesNone(r.Params.IfNoneMatch, f)
+	asked = asked && r.Params.IfNoneMatch != nil // else there is nothing to wait for
+	if !asked {
+		wait = 0
+	}
+	var f *flows.Flow
+	known := false
+	err = a.await(ctx, wait, store.EventQuery{FlowID: id, FromFlow: true}, func(ctx context.Context) (changed bool, err error) {
+		if f, err = a.reader.Flow(ctx, id); err != nil {
+			return false, err
+		}
+		known, err = matchesNone(r.Params.IfNoneMatch, f)
+		return !known, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	if known {
-		return reply{status: http.StatusNotModified, etag: etag(f)}, nil
+	answer := reply{status: http.StatusNotModified, etag: etag(f)}
+	if !known {
+		answer = a.flowReply(http.StatusOK, f)
 	}
-	return a.flowReply(http.StatusOK, f), nil
+	if asked {
+		answer.preference = applied(wait)
+	}
+	return answer, nil
 }
 
 func (a *api) ListFlows(ctx context.Context, r oas.ListFlowsRequestObject) (oas.ListFlowsResponseObject, error) {
@@ -128,8 +144,9 @@ func (a *api) ListFlowEvents(ctx context.Context, r oas.ListFlowEventsRequestObj
 		return nil, flows.ErrNotFound
 	}
 	q := store.EventQuery{FlowID: id, FromFlow: true, Limit: limitOf(r.Params.Limit)}
-	q.Desc = r.Params.Order != nil && *r.Params.Order == oas.ListFlowEventsParamsOrderSeqDesc
-	return a.listEvents(ctx, q, r.Params.After, r.Params.Cursor)
+	p := r.Params
+	q.Desc = p.Order != nil && *p.Order == oas.ListFlowEventsParamsOrderSeqDesc
+	return a.listEvents(ctx, q, eventPlace{p.After, p.Cursor, p.LastEventID, p.Prefer})
 }
 
 func (a *api) ListEvents(ctx context.Context, r oas.ListEventsRequestObject) (oas.ListEventsResponseObject, error) {
@@ -144,34 +161,70 @@ func (a *api) ListEvents(ctx context.Context, r oas.ListEventsRequestObject) (oa
 	for _, kind := range value(p.Kind) {
 		q.Kinds = append(q.Kinds, flows.EventKind(kind))
 	}
-	return a.listEvents(ctx, q, p.After, p.Cursor)
+	return a.listEvents(ctx, q, eventPlace{p.After, p.Cursor, p.LastEventID, p.Prefer})
 }
 
-func (a *api) listEvents(ctx context.Context, q store.EventQuery, after *int64, cursor *string) (reply, error) {
+// eventPlace is where in a list of events a request begins, and how long it waits there.
+type eventPlace struct {
+	after         *int64
+	cursor        *string
+	last, prefers *string // Last-Event-ID and Prefer
+}
+
+// eventsResponse answers both operations that read events.
+type eventsResponse interface {
+	oas.ListEventsResponseObject
+	oas.ListFlowEventsResponseObject
+}
+
+func (a *api) listEvents(ctx context.Context, q store.EventQuery, place eventPlace) (eventsResponse, error) {
 	list := cursorEventsAsc
 	if q.Desc {
 		list = cursorEventsDesc
 	}
-	q.After = after
-	if cursor != nil {
-		if after != nil {
-			return reply{}, badQuery("after", "does not go together with cursor")
+	q.After = place.after
+	if place.cursor != nil {
+		if q.After != nil {
+			return nil, badQuery("after", "does not go together with cursor")
 		}
-		seq, err := decodeSeq(list, *cursor)
+		seq, err := decodeSeq(list, *place.cursor)
 		if err != nil {
-			return reply{}, err
+			return nil, err
 		}
 		q.After = &seq
 	}
-	found, err := a.reader.Events(ctx, q)
+	if wantsStream(requestOf(ctx).accept) {
+		return a.listEventsLive(ctx, q, place.last)
+	}
+	return a.pageOfEvents(ctx, q, list, place.prefers)
+}
+
+func (a *api) pageOfEvents(ctx context.Context, q store.EventQuery, list cursorList, prefers *string) (eventsResponse, error) {
+	wait, asked, err := parseWait(prefers)
 	if err != nil {
-		return reply{}, err
+		return nil, err
+	}
+	asked = asked && !q.Desc // nothing is ever added where such a list goes on
+	if !asked {
+		wait = 0
+	}
+	var found store.EventPage
+	err = a.await(ctx, wait, q, func(ctx context.Context) (some bool, err error) {
+		found, err = a.reader.Events(ctx, q)
+		return len(found.Items) > 0 || found.Next != nil, err
+	})
+	if err != nil {
+		return nil, err
 	}
 	next := ""
 	if found.Next != nil {
 		next = encodeSeq(list, *found.Next)
 	}
-	return page(found.Items, next, appendEvent), nil
+	answer := page(found.Items, next, appendEvent)
+	if asked {
+		answer.preference = applied(wait)
+	}
+	return answer, nil
 }
 
 func (a *api) GetStats(ctx context.Context, _ oas.GetStatsRequestObject) (oas.GetStatsResponseObject, error) {

@@ -19,6 +19,7 @@ type reply struct {
 	location    string
 	replayed    bool
 	stale       bool
+	preference  string // the Preference-Applied header
 	body        []byte // nil for an answer that has none
 }
 
@@ -49,6 +50,7 @@ func (r reply) write(w http.ResponseWriter) {
 	set("Content-Type", r.contentType)
 	set("ETag", r.etag)
 	set("Location", r.location)
+	set("Preference-Applied", r.preference)
 	if r.replayed {
 		set("Idempotent-Replayed", "true")
 	}

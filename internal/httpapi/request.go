@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"regexp"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -21,6 +22,28 @@ type request struct {
 	body   []byte // as received
 	// ifMatch is the header of a call that takes none: it is refused, not passed over.
 	ifMatch *string
+	accept  []string
+	// open is the request's context without the deadline of an answer: it ends when the client goes, or the server. It is
+	// for what lasts longer, a stream or a wait.
+	open       context.Context
+	connection *http.ResponseController
+}
+
+// extend gives an answer more time than an ordinary one has.
+func (r *request) extend(d time.Duration) error {
+	if err := r.connection.SetWriteDeadline(time.Now().Add(d)); err != nil {
+		return fmt.Errorf("extending a request: %w", err)
+	}
+	return r.unhurried()
+}
+
+// unhurried lifts the deadline for reading the request: it has been read, and the server would take the end of that time
+// for the client's going.
+func (r *request) unhurried() error {
+	if err := r.connection.SetReadDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("extending a request: %w", err)
+	}
+	return nil
 }
 
 type requestKey struct{}
@@ -55,7 +78,12 @@ func (a *api) identify(next http.Handler) http.Handler {
 		if !safeID.MatchString(info.id) {
 			info.id = newID().String()
 		}
-		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), requestKey{}, info), a.options.RequestTimeout)
+		info.accept, info.connection = r.Header.Values("Accept"), http.NewResponseController(w)
+		if prefer := r.Header.Values("Prefer"); len(prefer) > 1 { // RFC 7240: as one line
+			r.Header.Set("Prefer", strings.Join(prefer, ", "))
+		}
+		info.open = context.WithValue(r.Context(), requestKey{}, info)
+		ctx, cancel := context.WithTimeout(info.open, a.options.RequestTimeout)
 		defer cancel()
 		r = r.WithContext(ctx)
 		w.Header().Set("X-Request-Id", info.id)

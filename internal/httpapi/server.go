@@ -29,6 +29,10 @@ type Options struct {
 	MaxState int
 	// RequestTimeout is when a request is given up.
 	RequestTimeout time.Duration
+	// MaxStreams is how many live streams and requests that wait may be open at once. StreamPatience is how long a stream's
+	// client may take to read what is sent to it, before it is cut off.
+	MaxStreams     int
+	StreamPatience time.Duration
 	// CORSOrigins are the origins whose pages may call the API, as scheme://host[:port]; none by default.
 	CORSOrigins []string
 	// SchemaVersion is the least version of the database's schema that this program can serve.
@@ -63,6 +67,10 @@ type api struct {
 	secrets    sealer
 	router     chi.Router
 	stopping   atomic.Bool
+	// accepting ends when no new requests are to be sent here: with it, streams and waits end.
+	accepting  context.Context
+	endStreams context.CancelFunc
+	streams    atomic.Int64 // open streams and waits
 	log        *slog.Logger
 }
 
@@ -77,6 +85,7 @@ func New(ctx context.Context, e *engine.Engine, reader store.Reader, o Options) 
 		return nil, err
 	}
 	a := &api{engine: e, reader: reader, options: o, operations: operations, log: o.Logger, keys: &keyring{reader: reader, log: o.Logger}}
+	a.accepting, a.endStreams = context.WithCancel(context.Background())
 	if a.secrets, err = newSealer(o.SecretKey); err != nil {
 		return nil, err
 	}
@@ -112,14 +121,20 @@ func New(ctx context.Context, e *engine.Engine, reader store.Reader, o Options) 
 	return server, nil
 }
 
-// Close ends the server's own goroutine. Requests are the caller's to end.
+// Close ends the server's own goroutine and, where StopAccepting has not, streams and waits. Other requests are the
+// caller's to end.
 func (s *Server) Close() {
+	s.StopAccepting()
 	s.stop()
 	s.work.Wait()
 }
 
-// StopAccepting makes /readyz fail from now on, so that no new requests are sent here.
-func (s *Server) StopAccepting() { s.api.stopping.Store(true) }
+// StopAccepting makes /readyz fail from now on, so that no new requests are sent here, ends streams, and has requests
+// that wait answered. Their clients go on elsewhere.
+func (s *Server) StopAccepting() {
+	s.api.stopping.Store(true)
+	s.api.endStreams()
+}
 
 // crossOrigin lets pages of the configured origins call the API, and refuses changes that a browser sends for any other
 // page.
@@ -142,7 +157,7 @@ func (a *api) crossOrigin() (func(http.Handler) http.Handler, error) {
 		AllowedOrigins: a.options.CORSOrigins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
 		AllowedHeaders: []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", "Prefer", "X-Request-Id"},
-		ExposedHeaders: []string{"ETag", "Location", "Idempotent-Replayed", "Retry-After", "Taskflow-Stale-Observation", "X-Request-Id"},
+		ExposedHeaders: []string{"ETag", "Location", "Idempotent-Replayed", "Preference-Applied", "Retry-After", "Taskflow-Stale-Observation", "X-Request-Id"},
 		MaxAge:         600, // seconds
 	})
 	return func(next http.Handler) http.Handler { return headers(protection.Handler(next)) }, nil

@@ -6,7 +6,6 @@ import (
 	"taskflow/internal/flows"
 	"taskflow/internal/store"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -54,7 +53,7 @@ func eventsStatement(q *store.EventQuery) (sql *statement, examined int) {
 	}
 	sql.add(`, false) as hit from events e`)
 	low, high := seqSpan(q.After, q.Desc)
-	if q.FromFlow || q.FlowID != uuid.Nil {
+	if q.OfOneFlow() {
 		flow := [16]byte(q.FlowID)
 		sql.within(`e.flow_id, e.seq`, []any{flow, low}, []any{flow, high}, q.Desc)
 	} else {
@@ -65,4 +64,31 @@ func eventsStatement(q *store.EventQuery) (sql *statement, examined int) {
 	sql.add(fromWindow, q.Limit+1, examined)
 	sql.add(`select ` + eventColumns + ` from events e where e.seq = p.seq limit 1` + endWindow)
 	return sql, examined
+}
+
+// selectTail walks the feed by its index and looks each flow up; the inner limit keeps the planner from any other way.
+const selectTail = `
+select ` + eventColumns + `, f.owner_session_key, f.controller_id, f.mode
+from (select ` + eventColumns + ` from events e where e.seq > $1 order by e.seq limit $2) e
+cross join lateral (select f.owner_session_key, f.controller_id, f.mode from flows f where f.id = e.flow_id limit 1) f
+order by e.seq`
+
+// Tail implements store.Reader.
+func (s *Store) Tail(ctx context.Context, after int64, limit int) (list []store.FeedEvent, err error) {
+	err = s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		rows, err := conn.Query(ctx, selectTail, after, limit)
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(rows, scanFeedEvent)
+		return err
+	})
+	return list, err
+}
+
+func scanFeedEvent(row pgx.CollectableRow) (e store.FeedEvent, err error) {
+	err = row.Scan(&e.Seq, (*[16]byte)(&e.FlowID), &e.Revision, (*string)(&e.Kind), (*[]byte)(&e.Payload), &e.Actor, &e.At,
+		&e.OwnerSessionKey, &e.ControllerID, (*string)(&e.Mode))
+	e.At = e.At.UTC()
+	return e, err
 }

@@ -6,8 +6,6 @@ import (
 
 	"taskflow/internal/flows"
 	"taskflow/internal/store"
-
-	"github.com/google/uuid"
 )
 
 // Events implements [store.Reader].
@@ -40,7 +38,7 @@ const (
 // allEvents reads a page of the trail of one flow or of all, without a filter: what a live feed asks for.
 func (s *Store) allEvents(ctx context.Context, q *store.EventQuery) (page store.EventPage, err error) {
 	query, args := selectEvents, []any(nil)
-	switch one := ofOneFlow(q); {
+	switch one := q.OfOneFlow(); {
 	case one && q.Desc:
 		query, args = selectFlowEventsDesc, []any{q.FlowID[:]}
 	case one:
@@ -58,10 +56,6 @@ func (s *Store) allEvents(ctx context.Context, q *store.EventQuery) (page store.
 	}
 	return page, err
 }
-
-// ofOneFlow reports whether q narrows to FlowID: with FromFlow the zero UUID is an id like any other, that a request may
-// name, and must not open the whole trail.
-func ofOneFlow(q *store.EventQuery) bool { return q.FromFlow || q.FlowID != uuid.Nil }
 
 const selectEvent = `SELECT ` + eventColumns + ` FROM events WHERE seq = ?`
 
@@ -110,7 +104,7 @@ func eventKeys(q *store.EventQuery) (query string, args []any) {
 		from = fromFeed
 	}
 	var where clause
-	if ofOneFlow(q) {
+	if q.OfOneFlow() {
 		where.and("e.flow_id = ?", q.FlowID[:])
 	}
 	order := addSeqBounds(&where, q.After, q.Desc)
@@ -135,4 +129,27 @@ func eventFilters(q *store.EventQuery) *clause {
 		andIn(c, "e.kind", q.Kinds)
 	}
 	return c
+}
+
+// selectTail walks the feed, and never the flows.
+const selectTail = `
+SELECT e.seq, e.flow_id, e.revision, e.kind, e.payload, e.actor, e.at, f.owner_session_key, f.controller_id, f.mode
+FROM events e CROSS JOIN flows f ON f.id = e.flow_id
+WHERE e.seq > ? ORDER BY e.seq LIMIT ?`
+
+// Tail implements [store.Reader].
+func (s *Store) Tail(ctx context.Context, after int64, limit int) (list []store.FeedEvent, err error) {
+	err = s.read(func() error {
+		return s.each(ctx, func(r row) error {
+			var e store.FeedEvent
+			err := r.Scan(&e.Seq, &e.FlowID, &e.Revision, &e.Kind, (*[]byte)(&e.Payload), &e.Actor, micros{&e.At},
+				&e.OwnerSessionKey, &e.ControllerID, &e.Mode)
+			list = append(list, e)
+			return err
+		}, selectTail, after, limit)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
 }

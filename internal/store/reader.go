@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"taskflow/internal/flows"
@@ -24,6 +25,9 @@ type Reader interface {
 	// Events reads one page of the audit trail in the order of Seq, or flows.ErrNotFound where q names a flow that
 	// does not exist and is FromFlow.
 	Events(ctx context.Context, q EventQuery) (EventPage, error)
+	// Tail reads on in the feed: the events of all flows with a Seq above after, in the order of Seq, at most limit, each
+	// with what its flow is filtered by. Events of a flow that was erased are gone.
+	Tail(ctx context.Context, after int64, limit int) ([]FeedEvent, error)
 	// ExternalEvent reads one receipt, or flows.ErrNotFound. Its Outcome is as of the database's clock.
 	ExternalEvent(ctx context.Context, id uuid.UUID) (*flows.ExternalEvent, error)
 	// ExternalEvents reads one page of receipts, newest first. Their Outcomes are as of the database's clock.
@@ -136,6 +140,27 @@ type EventQuery struct {
 	// After is the Seq of the last event already seen, in the order of the list; nil begins at its start.
 	After *int64
 	Limit int // at least 1
+}
+
+// FeedEvent is an event with what its flow is filtered by, none of which ever changes.
+type FeedEvent struct {
+	flows.Event
+	OwnerSessionKey string
+	ControllerID    string
+	Mode            flows.Mode
+}
+
+// OfOneFlow reports whether q narrows to FlowID. With FromFlow the zero UUID is an id like any other, that a request may
+// name, and must not open the whole trail.
+func (q *EventQuery) OfOneFlow() bool { return q.FromFlow || q.FlowID != uuid.Nil }
+
+// Matches reports whether an event passes every filter of q. Where the list begins and ends is not looked at.
+func (q *EventQuery) Matches(e *FeedEvent) bool {
+	return (!q.OfOneFlow() || e.FlowID == q.FlowID) &&
+		(q.OwnerSessionKey == "" || e.OwnerSessionKey == q.OwnerSessionKey) &&
+		(q.ControllerID == "" || e.ControllerID == q.ControllerID) &&
+		(q.Mode == "" || e.Mode == q.Mode) &&
+		(len(q.Kinds) == 0 || slices.Contains(q.Kinds, e.Kind))
 }
 
 // EventPage is one page of events. A page may be short or empty where few events match; Next is nil only where the

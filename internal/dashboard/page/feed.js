@@ -1,6 +1,6 @@
 // The live feed: every audit event as it is committed, across broken connections without a gap.
 
-import { getSummary, query, send } from "./api.js";
+import { query, send } from "./api.js";
 import { envelope, parse } from "./json.js";
 import { showConnection } from "./connection.js";
 import { readStream } from "./sse.js";
@@ -8,9 +8,10 @@ import { readStream } from "./sse.js";
 const silence = 45_000; // ms without a heartbeat until the connection is given up
 const longest = 30_000; // ms between two tries
 
-// openFeed follows GET /events with these filters. onEvents gets the new ones in batches, oldest first; onConnect is called
-// at every connection after the first, for whoever wants to read afresh. It returns a function that closes the feed.
-export function openFeed(filters, { onEvents, onConnect = () => {} }) {
+// openFeed follows GET /events with these filters, from now on. onEvents gets the new ones in batches, oldest first;
+// onConnect is called at every connection: what is read from then on and what the feed brings leave no gap. It returns a
+// function that closes the feed.
+export function openFeed(filters, { onEvents, onConnect }) {
   const feed = new Feed(filters, onEvents, onConnect);
   feed.run();
   return () => feed.close();
@@ -18,7 +19,7 @@ export function openFeed(filters, { onEvents, onConnect = () => {} }) {
 
 class Feed {
   constructor(filters, onEvents, onConnect) {
-    Object.assign(this, { filters, onEvents, onConnect, tries: 0, closed: false, connected: 0 });
+    Object.assign(this, { filters, onEvents, onConnect, tries: 0, closed: false });
   }
 
   close() {
@@ -41,26 +42,13 @@ class Feed {
   async connect() {
     this.abort = new AbortController();
     const { signal } = this.abort;
-    if (this.last === undefined) {
-      const { items } = await getSummary("/events?order=-seq&limit=1", signal);
-      this.last = items[0]?.seq ?? 0;
-    }
     const answer = await send("GET", "/events" + query(this.filters), {
-      signal, headers: { Accept: "text/event-stream", "Last-Event-ID": String(this.last) },
+      signal, headers: { Accept: "text/event-stream", ...(this.last && { "Last-Event-ID": this.last }) },
     });
     showConnection("connected");
     this.tries = 0;
-    if (this.connected++ > 0) this.onConnect();
-    if (answer.headers.get("Content-Type")?.startsWith("text/event-stream")) await this.read(answer.body);
-    else await this.poll(signal);
-  }
-
-  async poll(signal) {
-    for (;;) {
-      const page = envelope(parse(await (await send("GET", "/events" + query({ ...this.filters, after: this.last, limit: 500 }), { signal })).text()));
-      if (page.items.length) { this.last = page.items.at(-1).seq; this.onEvents(page.items); }
-      await new Promise((wake) => setTimeout(wake, 1000));
-    }
+    this.onConnect();
+    await this.read(answer.body);
   }
 
   async read(body) {
@@ -68,10 +56,8 @@ class Feed {
     this.listen();
     await readStream(body, {
       bytes: () => this.listen(),
-      event: ({ id, data }) => {
-        if (/^\d+$/.test(id)) this.last = Number(id);
-        batch.push(envelope(parse(data)));
-      },
+      id: (id) => { this.last = id; },
+      event: (data) => batch.push(envelope(parse(data))),
       pause: () => {
         if (batch.length && !this.closed) this.onEvents(batch);
         batch = [];

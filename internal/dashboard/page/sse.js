@@ -1,13 +1,15 @@
 // Server-sent events, read from a fetch: EventSource cannot send a key.
 
-// readStream calls on.event({id, data}) for each event and on.bytes() for anything at all, heartbeats too, until the
-// stream ends.
+// readStream reads until the stream ends. It calls on.id(id) for how far the stream has come, on.event(data) for each
+// event, on.bytes() for anything at all, heartbeats too, and on.pause() after each piece that has come.
 export async function readStream(body, on) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "", id = "", data = [];
+  let rest = "", id, data = [];
   const line = (text) => {
     if (text === "") {
-      if (data.length) on.event({ id, data: data.join("\n") });
+      if (data.length) on.event(data.join("\n"));
+      if (id !== undefined) on.id(id);
+      id = undefined;
       data = [];
       return;
     }

@@ -164,7 +164,7 @@ func (m *Memory) Events(ctx context.Context, q store.EventQuery) (store.EventPag
 	examined := 0
 	for _, e := range list {
 		seen := q.After != nil && (!q.Desc && e.Seq <= *q.After || q.Desc && e.Seq >= *q.After)
-		if seen || q.FlowID != uuid.Nil && e.FlowID != q.FlowID {
+		if seen || q.OfOneFlow() && e.FlowID != q.FlowID {
 			continue
 		}
 		if len(page.Items) == q.Limit || examined == store.Examined {
@@ -172,21 +172,34 @@ func (m *Memory) Events(ctx context.Context, q store.EventQuery) (store.EventPag
 		}
 		examined++
 		page.Next = &e.Seq
-		if m.eventMatches(e, q) {
-			e.Payload = slices.Clone(e.Payload)
-			page.Items = append(page.Items, e)
+		if fed := m.fed(e); q.Matches(&fed) {
+			page.Items = append(page.Items, fed.Event)
 		}
 	}
 	page.Next = nil
 	return page, nil
 }
 
-func (m *Memory) eventMatches(e flows.Event, q store.EventQuery) bool {
+// fed is an event with what its flow is filtered by.
+func (m *Memory) fed(e flows.Event) store.FeedEvent {
 	f := m.flows[e.FlowID]
-	return (q.OwnerSessionKey == "" || f.OwnerSessionKey == q.OwnerSessionKey) &&
-		(q.ControllerID == "" || f.ControllerID == q.ControllerID) &&
-		(q.Mode == "" || f.Mode == q.Mode) &&
-		(len(q.Kinds) == 0 || slices.Contains(q.Kinds, e.Kind))
+	e.Payload = slices.Clone(e.Payload)
+	return store.FeedEvent{Event: e, OwnerSessionKey: f.OwnerSessionKey, ControllerID: f.ControllerID, Mode: f.Mode}
+}
+
+// Tail implements [store.Reader].
+func (m *Memory) Tail(ctx context.Context, after int64, limit int) ([]store.FeedEvent, error) {
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	var list []store.FeedEvent
+	for _, e := range m.events {
+		if e.Seq > after && len(list) < limit {
+			list = append(list, m.fed(e))
+		}
+	}
+	return list, nil
 }
 
 // Stats implements [store.Reader].

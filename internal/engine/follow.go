@@ -1,0 +1,98 @@
+package engine
+
+import (
+	"context"
+
+	"taskflow/internal/store"
+)
+
+const (
+	// takeMost is how many events a follower is given at once from memory, takePage how many it reads from the store.
+	takeMost = 256
+	takePage = 100
+)
+
+// Follower reads the feed from a place on, without a gap and without a repeat: first what the store has, then what is
+// committed, as it is. It is for one goroutine, and owns none.
+type Follower struct {
+	engine   *Engine
+	query    store.EventQuery
+	position int64
+}
+
+// Follow begins to follow the events that match q, after q.After, or from now on where that is nil: then the events that
+// are committed when Follow is called are passed over. q.Desc and q.Limit play no part. Who is done must call Close.
+//
+// Errors: flows.ErrNotFound where q is FromFlow and there is no such flow, ErrStopped, or one of the store's.
+func (e *Engine) Follow(ctx context.Context, q store.EventQuery) (*Follower, error) {
+	if e.isStopped() {
+		return nil, ErrStopped
+	}
+	q.Desc, q.Limit = false, 1
+	if q.FromFlow {
+		if _, err := e.store.Events(ctx, q); err != nil {
+			return nil, err
+		}
+	}
+	f := &Follower{engine: e, query: q}
+	if q.After != nil {
+		f.position = *q.After
+	} else if last, err := lastSeq(ctx, e.store); err != nil {
+		return nil, err
+	} else {
+		f.position = last
+	}
+	e.feed.join()
+	return f, nil
+}
+
+// Close ends following.
+func (f *Follower) Close() { f.engine.feed.leave() }
+
+// Position is the seq up to which the follower has seen everything that matches.
+func (f *Follower) Position() int64 { return f.position }
+
+// Take returns the next events, in the order of seq, and moves on past them. It never waits for one: more is closed when it
+// is worth calling again, which may be at once, and may turn out to be for nothing.
+//
+// Errors: ErrStopped; flows.ErrNotFound where the one flow that is followed is gone, which is not always noticed; those
+// of the store.
+func (f *Follower) Take(ctx context.Context) (events []*FeedEntry, more <-chan struct{}, err error) {
+	events, reached, behind, more, err := f.engine.feed.after(f.position, &f.query, takeMost)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case behind:
+		return f.replay(ctx, reached, more)
+	}
+	f.position = max(f.position, reached)
+	return events, more, nil
+}
+
+// replay reads on in the store. What the feed had reached before the page was read is in the page or in those that follow,
+// so after the last page there is no need to look again for anything up to there.
+func (f *Follower) replay(ctx context.Context, reached int64, more <-chan struct{}) ([]*FeedEntry, <-chan struct{}, error) {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	q := f.query
+	q.After, q.Limit = &f.position, takePage
+	page, err := f.engine.store.Events(ctx, q)
+	if err != nil {
+		return nil, nil, err
+	}
+	events := make([]*FeedEntry, len(page.Items))
+	for i, e := range page.Items {
+		events[i] = &FeedEntry{FeedEvent: store.FeedEvent{Event: e}}
+	}
+	position := reached
+	if len(page.Items) > 0 {
+		position = max(position, page.Items[len(page.Items)-1].Seq)
+	}
+	if page.Next != nil {
+		position = *page.Next
+	}
+	if position > f.position {
+		f.position, more = position, f.engine.feed.ready
+	}
+	return events, more, nil
+}

@@ -1,0 +1,218 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"taskflow/internal/engine"
+	"taskflow/internal/flows"
+	"taskflow/internal/store"
+)
+
+const (
+	// heartbeat is how long a stream is silent at most, so that nobody on the way takes it for dead.
+	heartbeat = 15 * time.Second
+	// reconnectAfter is how long a client is asked to wait before it goes on at another server.
+	reconnectAfter = time.Second
+)
+
+// stream is a live stream of audit events as an answer of the generated server. It leaves through the same Visit methods
+// as a page does, and lasts until the client or the server ends it.
+type stream struct {
+	api      *api
+	request  *request
+	follower *engine.Follower
+	// fresh says that the stream begins at now, which the client cannot know.
+	fresh bool
+}
+
+// listEventsLive answers with a live stream of the events that match q. Whatever can be refused is refused here, before
+// anything is sent.
+func (a *api) listEventsLive(ctx context.Context, q store.EventQuery, last *string) (*stream, error) {
+	if q.Desc {
+		return nil, badQuery("order", "must be seq for a live stream")
+	}
+	if last != nil && *last != "" {
+		seq, err := strconv.ParseInt(*last, 10, 64)
+		if err != nil || seq < 0 {
+			return nil, badHeader("Last-Event-ID", "must be the seq of an event")
+		}
+		q.After = &seq
+	}
+	if err := a.open(); err != nil {
+		return nil, err
+	}
+	follower, err := a.engine.Follow(ctx, q)
+	if err != nil {
+		a.streams.Add(-1)
+		return nil, err
+	}
+	return &stream{api: a, request: requestOf(ctx), follower: follower, fresh: q.After == nil}, nil
+}
+
+// open counts a stream or a wait in, unless there are too many or the server is stopping.
+func (a *api) open() error {
+	if a.stopping.Load() {
+		return newProblem(slugUnavailable, "The server is shutting down.")
+	}
+	if a.streams.Add(1) > int64(a.options.MaxStreams) {
+		a.streams.Add(-1)
+		return newProblem(slugOverloaded, "Too many streams are open.")
+	}
+	return nil
+}
+
+func (s *stream) VisitListEventsResponse(w http.ResponseWriter) error     { return s.serve(w) }
+func (s *stream) VisitListFlowEventsResponse(w http.ResponseWriter) error { return s.serve(w) }
+
+// serve sends events until it ends. A stream has no deadline, but each write has: a client that does not read is cut off,
+// and goes on elsewhere from what it has.
+func (s *stream) serve(w http.ResponseWriter) error {
+	defer s.api.streams.Add(-1)
+	defer s.follower.Close()
+	header := w.Header()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("X-Accel-Buffering", "no") // proxies must not collect it
+	w.WriteHeader(http.StatusOK)
+	if s.request.method == http.MethodHead {
+		return nil
+	}
+	out := &streamWriter{w: w, connection: s.request.connection, patience: s.api.options.StreamPatience}
+	if err := s.request.unhurried(); err != nil {
+		return err
+	}
+	begin := fmt.Sprintf("retry: %d\n\n", reconnectAfter.Milliseconds())
+	if s.fresh {
+		begin = fmt.Sprintf("retry: %d\nid: %d\n\n", reconnectAfter.Milliseconds(), s.follower.Position())
+	}
+	ctx, cancel := s.api.untilStopping(s.request.open)
+	defer cancel()
+	err := out.send([]byte(begin))
+	if err == nil {
+		err = s.follow(ctx, out)
+	}
+	if ctx.Err() == nil { // else the client has gone, or the server is going
+		s.api.log.InfoContext(ctx, "a stream was cut off", "request_id", s.request.id, "error", err)
+	}
+	return nil
+}
+
+// untilStopping is a context that ends with parent and when the server stops accepting requests.
+func (a *api) untilStopping(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(parent)
+	unlink := context.AfterFunc(a.accepting, cancel)
+	return ctx, func() { unlink(); cancel() }
+}
+
+// follow sends events as they come, and a sign of life where none comes.
+func (s *stream) follow(ctx context.Context, out *streamWriter) error {
+	told := s.follower.Position() // what the client goes on from, should the stream end now
+	silence := time.NewTimer(heartbeat)
+	defer silence.Stop()
+	for {
+		events, more, err := s.follower.Take(ctx)
+		if err != nil {
+			return err
+		}
+		if len(events) > 0 {
+			if err := out.sendAll(events); err != nil {
+				return err
+			}
+			told = events[len(events)-1].Seq
+			silence.Reset(heartbeat)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-silence.C:
+			if err := out.send(signOfLife(told, s.follower.Position())); err != nil {
+				return err
+			}
+			told = s.follower.Position()
+			silence.Reset(heartbeat)
+		case <-more:
+		}
+	}
+}
+
+// signOfLife is a comment; with it goes how far the stream has come, where that is further than the client knows: so it
+// need not go through again, when it reconnects, what its filters kept from it.
+func signOfLife(told, position int64) []byte {
+	if position > told {
+		return fmt.Appendf(nil, ":\nid: %d\n\n", position)
+	}
+	return []byte(":\n\n")
+}
+
+// streamWriter writes to a client that has patience long for each write.
+type streamWriter struct {
+	w          http.ResponseWriter
+	connection *http.ResponseController
+	patience   time.Duration
+}
+
+func (s *streamWriter) sendAll(events []*engine.FeedEntry) error {
+	for _, e := range events {
+		if err := s.write(e.Encoded(appendFrame)); err != nil {
+			return err
+		}
+	}
+	return s.connection.Flush()
+}
+
+func (s *streamWriter) send(text []byte) error {
+	if err := s.write(text); err != nil {
+		return err
+	}
+	return s.connection.Flush()
+}
+
+func (s *streamWriter) write(text []byte) error {
+	if err := s.connection.SetWriteDeadline(time.Now().Add(s.patience)); err != nil {
+		return err
+	}
+	_, err := s.w.Write(text)
+	return err
+}
+
+// appendFrame is an event as a server-sent one. Its JSON has no line ends but between its values.
+func appendFrame(e flows.Event) []byte {
+	data := appendEvent(nil, e)
+	for i, c := range data {
+		if c == '\r' || c == '\n' {
+			data[i] = ' '
+		}
+	}
+	return fmt.Appendf(nil, "id: %d\nevent: %s\ndata: %s\n\n", e.Seq, e.Kind, data)
+}
+
+// wantsStream reports whether an Accept header asks for a stream rather than for JSON: of the two, the one with the higher
+// quality, and of equals the one that is named first.
+func wantsStream(accept []string) bool {
+	const never = -1.0
+	streams, json := never, never
+	first := false
+	for _, part := range strings.Split(strings.Join(accept, ","), ",") {
+		media, params, err := mime.ParseMediaType(part)
+		if err != nil {
+			continue
+		}
+		quality := 1.0
+		if q, err := strconv.ParseFloat(params["q"], 64); err == nil {
+			quality = q
+		}
+		switch media {
+		case "text/event-stream":
+			first = first || json == never
+			streams = max(streams, quality)
+		case "application/json":
+			json = max(json, quality)
+		}
+	}
+	return streams > 0 && (streams > json || streams == json && first)
+}
