@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,17 +17,20 @@ import (
 // with the richest story.
 func demo(t *testing.T, c *servertest.Client) string {
 	t.Helper()
-	d := &demonstration{t: t, c: c, random: rand.New(rand.NewPCG(7, 7))}
-	for i := range 64 {
-		d.flow(i)
+	d := &demonstration{t: t, c: c, random: rand.New(rand.NewPCG(7, 7)), in: map[string][]string{}}
+	for range 330 {
+		d.turn()
 	}
 	return d.refund()
 }
 
+// demonstration is a small company at work: in are the paths of its flows by status.
 type demonstration struct {
 	t      *testing.T
 	c      *servertest.Client
 	random *rand.Rand
+	in     map[string][]string
+	made   int
 }
 
 type kindOfFlow struct {
@@ -52,50 +57,77 @@ func (d *demonstration) post(path, body string) servertest.Answer {
 	return answer
 }
 
-func (d *demonstration) flow(i int) {
+// turn makes one thing happen; the more flows are in a status, the likelier one of them leaves it.
+func (d *demonstration) turn() {
 	d.t.Helper()
-	kind := kindsOfFlows()[d.random.IntN(5)]
-	goal := kind.goal
-	if kind.controller != "kate/inbox-triage" {
-		goal = fmt.Sprintf(kind.goal, 1040+i)
+	switch {
+	case d.random.IntN(9) < len(d.in["created"]):
+		d.start(d.leave("created"))
+	case d.random.IntN(24) < len(d.in["running"]):
+		d.goOn(d.leave("running"))
+	case d.random.IntN(90) < len(d.in["waiting"]):
+		path := d.leave("waiting")
+		d.post(path+"/resume", `{"state_patch": {"approved_by": "kate"}}`)
+		d.in["running"] = append(d.in["running"], path)
+	default:
+		d.create()
 	}
+}
+
+// leave takes a flow out of those in a status.
+func (d *demonstration) leave(status string) string {
+	at := d.random.IntN(len(d.in[status]))
+	path := d.in[status][at]
+	d.in[status] = slices.Delete(d.in[status], at, at+1)
+	return path
+}
+
+func (d *demonstration) create() {
+	d.t.Helper()
+	kind := kindsOfFlows()[d.random.IntN(len(kindsOfFlows()))]
+	goal := kind.goal
+	if strings.Contains(goal, "%d") {
+		goal = fmt.Sprintf(goal, 1040+d.made)
+	}
+	d.made++
 	body, err := json.Marshal(map[string]any{
-		"controller_id": kind.controller, "goal": goal, "owner_session_key": kind.owner, "labels": map[string]string{"team": kind.team, "region": []string{"eu", "us"}[i%2]},
-		"state": map[string]any{"attempt": 1, "items": d.random.IntN(40)},
+		"controller_id": kind.controller, "goal": goal, "owner_session_key": kind.owner, "current_step": kind.steps[0],
+		"labels": map[string]string{"team": kind.team, "region": []string{"eu", "us"}[d.made%2]},
+		"state":  map[string]any{"attempt": 1, "items": d.random.IntN(40)},
 	})
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	path := "/flows/" + value(d.t, d.post("/flows", string(body)), "id")
-	if i%11 == 0 {
-		return
-	}
-	d.post(path+"/start", "")
-	for n, step := range kind.steps[:d.random.IntN(4)] {
-		d.c.Call(d.t, http.StatusCreated, http.MethodPut, fmt.Sprintf("%s/steps/%s-%d", path, kind.team, n), fmt.Sprintf(`{"task": %q, "status": "succeeded"}`, step))
-	}
-	d.post(path+"/state", fmt.Sprintf(`{"patch": {"done": %d}, "current_step": %q}`, d.random.IntN(9), kind.steps[1]))
-	d.ending(path, i)
+	d.in["created"] = append(d.in["created"], "/flows/"+value(d.t, d.post("/flows", string(body)), "id"))
 }
 
-// ending leaves a flow somewhere in its life.
-func (d *demonstration) ending(path string, i int) {
+func (d *demonstration) start(path string) {
 	d.t.Helper()
-	switch i % 9 {
-	case 0, 1, 2:
+	d.post(path+"/start", "")
+	d.in["running"] = append(d.in["running"], path)
+}
+
+// goOn ends a running flow, has it wait, or leaves it running with some progress.
+func (d *demonstration) goOn(path string) {
+	d.t.Helper()
+	switch n := d.random.IntN(20); {
+	case n < 6:
 		d.post(path+"/finish", `{"final_state": {"sent": true}}`)
-	case 3:
+	case n < 8:
 		d.post(path+"/fail", `{"reason": "The mail server refused the login"}`)
-	case 4:
-		d.post(path+"/wait", fmt.Sprintf(`{"wait": {"kind": "timer", "after": "PT%dM"}}`, 3+7*i))
-	case 5:
-		d.post(path+"/wait", fmt.Sprintf(`{"wait": {"kind": "external_event", "topic": "payment", "correlation_id": "order-%d", "timeout": {"after": "P2D", "on_timeout": "fail"}}}`, 1040+i))
-	case 6:
-		d.post(path+"/wait", `{"wait": {"kind": "manual", "details": {"question": "Send the drafts?"}}}`)
-	case 7:
-		if i%2 == 0 {
-			d.post(path+"/cancel", `{"reason": "Duplicate of another flow"}`)
+	case n < 9:
+		d.post(path+"/cancel", `{"reason": "Duplicate of another flow"}`)
+	case n < 15:
+		waits := []string{
+			fmt.Sprintf(`{"kind": "timer", "after": "PT%dM"}`, 2+d.random.IntN(300)),
+			fmt.Sprintf(`{"kind": "external_event", "topic": "payment", "correlation_id": "order-%d", "timeout": {"after": "PT%dH", "on_timeout": "fail"}}`, 1000+d.random.IntN(90), 1+d.random.IntN(40)),
+			`{"kind": "manual", "details": {"question": "Send the drafts?"}}`,
 		}
+		d.post(path+"/wait", `{"wait": `+waits[d.random.IntN(len(waits))]+`}`)
+		d.in["waiting"] = append(d.in["waiting"], path)
+	default:
+		d.post(path+"/state", fmt.Sprintf(`{"patch": {"done": %d}, "current_step": "review"}`, d.random.IntN(9)))
+		d.in["running"] = append(d.in["running"], path)
 	}
 }
 
@@ -133,6 +165,7 @@ func spread(t *testing.T, url string, over time.Duration) {
 	for _, statement := range []string{
 		`UPDATE events SET at = (SELECT max(at) FROM events) - ((SELECT max(seq) FROM events) - seq) * $1 / (SELECT max(seq) FROM events)`,
 		`UPDATE flows SET created_at = (SELECT min(at) FROM events WHERE flow_id = flows.id), updated_at = (SELECT max(at) FROM events WHERE flow_id = flows.id) WHERE $1 > 0`,
+		`UPDATE flow_labels SET created_at = (SELECT created_at FROM flows WHERE id = flow_id) WHERE $1 > 0`,
 		`UPDATE flows SET waiting_since = updated_at, wait = json_set(wait, '$.since', strftime('%Y-%m-%dT%H:%M:%S.000000Z', updated_at / 1000000, 'unixepoch')) WHERE status = 'waiting' AND $1 > 0`,
 		`UPDATE flows SET ended_at = updated_at WHERE ended_at IS NOT NULL AND $1 > 0`,
 		`UPDATE steps SET created_at = (SELECT min(at) FROM events WHERE flow_id = steps.flow_id) + (SELECT count(*) FROM steps AS s WHERE s.flow_id = steps.flow_id AND s.id < steps.id) * 9000000,

@@ -18,8 +18,8 @@ export const movingKinds = Object.keys(moves);
 
 // reconstruct undoes events, newest first, from the counts of today. It returns samples {at, counts}, oldest first. Where
 // the events do not tell whence a flow failed or was cancelled, it is taken to have been running. Flows erased meanwhile
-// are not known of.
-export function reconstruct(counts, events, now) {
+// are not known of. whole says that these are all events there are.
+export function reconstruct(counts, events, now, whole) {
   const known = new Map(), from = new Map();
   for (const event of [...events].reverse()) {
     const move = moves[event.kind];
@@ -36,6 +36,7 @@ export function reconstruct(counts, events, now) {
     if (source) current[source]++;
     samples.push({ at: at - 0.001, counts: { ...current } });
   }
+  if (whole) samples.push({ at: -Infinity, counts: current });
   return samples.reverse();
 }
 

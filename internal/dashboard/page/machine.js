@@ -17,20 +17,20 @@ export const transitions = [
   { from: "waiting", verb: "cancel", to: "cancelled" },
 ];
 
-const places = { created: [62, 40], running: [222, 40], waiting: [222, 150], finished: [412, 40], failed: [412, 110], cancelled: [412, 180] };
-const half = [52, 17];
+const places = { created: [60, 40], running: [200, 40], waiting: [200, 160], finished: [356, 40], failed: [356, 115], cancelled: [356, 190] };
+const half = [56, 17];
 
 // lines are the arrows' paths, and where their words stand.
 const lines = {
-  "created start running": ["M114 40H166", [140, 32]],
-  "created cancel cancelled": ["M62 57V196Q62 212 78 212H396Q412 212 412 201", [120, 205]],
-  "running wait waiting": ["M206 57V129", [190, 97]],
-  "running finish finished": ["M274 40H356", [315, 32]],
-  "running fail failed": ["M274 48C310 52 318 96 357 104", [296, 70]],
-  "running cancel cancelled": ["M264 57C290 76 306 150 357 172", [262, 84]],
-  "waiting resume running": ["M238 133V61", [262, 112]],
-  "waiting fail failed": ["M274 145C310 140 322 120 357 115", [290, 136]],
-  "waiting cancel cancelled": ["M274 157C304 164 322 178 357 180", [300, 178]],
+  "created start running": ["M116 40H138", [130, 31]],
+  "created cancel cancelled": ["M60 57V206Q60 222 76 222H340Q356 222 356 211", [130, 226]],
+  "running wait waiting": ["M184 57V139", [158, 102]],
+  "running finish finished": ["M256 40H294", [277, 31]],
+  "running fail failed": ["M256 48C280 54 280 98 295 108", [279, 70]],
+  "running cancel cancelled": ["M240 57C254 96 262 156 295 180", [258, 98]],
+  "waiting resume running": ["M216 143V61", [236, 124]],
+  "waiting fail failed": ["M256 154C276 148 280 132 295 122", [282, 140]],
+  "waiting cancel cancelled": ["M256 168C270 172 282 186 294 190", [264, 190]],
 };
 
 const kindsToStatus = { created: "created", started: "running", waiting: "waiting", resumed: "running", finished: "finished", failed: "failed", cancelled: "cancelled" };
@@ -62,7 +62,7 @@ export function drawMachine(flow, way, partly) {
   edges.sort((a, b) => ranks.indexOf(a.kind) - ranks.indexOf(b.kind));
   const visited = new Set(way.map((stop) => stop.status));
   return h("div", { class: "machine" },
-    s("svg", { viewBox: "0 14 474 212", role: "img", "aria-label": sentence(flow, way) },
+    s("svg", { viewBox: "0 14 416 222", role: "img", "aria-label": sentence(flow, way) },
       s("defs", null, ranks.map(arrow)), edges.map((edge) => edge.element), statuses.map((status) => node(status, flow, visited))),
     wayList(flow, way, partly));
 }

@@ -92,13 +92,14 @@ class Overview {
   async begin() {
     const stats = await get("/stats", this.work.signal);
     const at = now(), events = [];
-    for (let page = 0, cursor; page < undoPages && cursor !== null; page++) {
+    let cursor;
+    for (let page = 0; page < undoPages && cursor !== null; page++) {
       const answer = await get("/events" + query({ order: "-seq", limit: 500, kind: movingKinds, cursor }), this.work.signal);
       events.push(...answer.items);
       cursor = answer.next_cursor;
-      if (at - Date.parse(events.at(-1)?.at) > this.past.span) cursor = null;
+      if (at - Date.parse(events.at(-1)?.at) > this.past.span) break;
     }
-    this.past.begin(reconstruct(stats.by_status, events, at));
+    this.past.begin(reconstruct(stats.by_status, events, at, cursor === null));
     this.latest = events.slice(0, 12);
     this.show(stats);
     this.showLatest();

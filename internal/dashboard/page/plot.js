@@ -57,7 +57,7 @@ export function linePlot(series, shown, span, width) {
   const grid = ticks.map((tick) => s("g", null,
     s("line", { class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }),
     s("text", { class: "tick", x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, tick.toLocaleString())));
-  const quarters = width < 460 ? [1, 0.5, 0] : [1, 0.75, 0.5, 0.25, 0];
+  const quarters = width < 460 ? [1, 0] : [1, 0.75, 0.5, 0.25, 0];
   const times = quarters.map((part) => s("text", { class: "tick", x: x((1 - part) * (points - 1)), y: height - 6, "text-anchor": part === 1 ? "start" : "middle" },
     part === 0 ? "now" : `−${duration(span * part)}`));
   const labels = shown.map((status) => ({ status, y: y(series[status].at(-1) ?? 0), count: series[status].at(-1) ?? 0 }));

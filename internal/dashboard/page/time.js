@@ -37,9 +37,10 @@ export function moment(iso) {
   return (date.toDateString() === new Date(now()).toDateString() ? sameDay : otherDay).format(date);
 }
 
+// ago is rough on purpose: what is read over and over should not change every second.
 export function ago(iso) {
   const past = now() - Date.parse(iso);
-  return past < 1500 ? "just now" : `${duration(past)} ago`;
+  return past < 1500 ? "just now" : `${duration(past).split(" ").slice(0, 2).join(" ")} ago`;
 }
 
 export function until(iso) {
