@@ -23,7 +23,7 @@ import (
 )
 
 // patience is how long a condition may take on a busy machine; none takes a tenth of it on an idle one.
-const patience = 60 * time.Second
+const patience = 15 * time.Second
 
 // startBrowser starts Chromium for a test. It fails where there is none: see scripts/test-tools.
 func startBrowser(t *testing.T) context.Context {

@@ -44,7 +44,7 @@ export class Filters {
         this.select("wait_kind", "Waits for", { "": "Anything", ...Object.fromEntries(waitKinds.map((kind) => [kind, kind.replace("_", " ")])) }),
         this.select("cancel_requested", "Cancel requested", { "": "Either", true: "Yes", false: "No" }),
         Object.entries(times).map(([name, title]) => this.time(name, title)),
-        this.labelField(), this.select("limit", "Flows a page", Object.fromEntries(limits.map((limit) => [limit, limit])), "50")));
+        this.select("limit", "Flows a page", Object.fromEntries(limits.map((limit) => [limit, limit])), "50"), this.labelField()));
     this.element = h("form", { class: "filters", role: "search", "aria-label": "Filter flows", onsubmit: (event) => { event.preventDefault(); this.changed(); } },
       h("div", { class: "first" },
         h("label", { class: "search" }, h("span", { class: "unseen" }, "Goal contains"), this.input("q", { type: "search", id: "filter", placeholder: "Goal contains…", maxlength: 256, autocomplete: "off", spellcheck: "false" })),

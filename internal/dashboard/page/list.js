@@ -20,7 +20,7 @@ export function list(root, place) {
 class List {
   constructor(root, place) {
     document.title = "Flows · Taskflow";
-    this.filters = new Filters(clean(place.query), (query) => this.go(query, []));
+    this.filters = new Filters(clean(place.query), (query) => this.go(query, [], undefined, true));
     this.result = h("section", { class: "result", "aria-label": "Flows" });
     this.pager = h("nav", { class: "pager", "aria-label": "Pages" });
     replace(root, h("h1", { class: "unseen" }, "Flows"), this.filters.element, this.result, this.pager);
@@ -38,11 +38,11 @@ class List {
   }
 
   // go shows another page or another query. trail are the cursors of the pages before, "" for the first.
-  go(query, trail, cursor) {
+  // instead takes the place of the address before: typing in a filter does not fill the browser's history.
+  go(query, trail, cursor, instead = false) {
     const parameters = new URLSearchParams(query);
     if (cursor) parameters.set("cursor", cursor);
-    // A change of filters takes the place of the one before: typing does not fill the browser's history.
-    go(link("/flows", parameters), { state: { trail }, instead: trail.length === 0 && !cursor });
+    go(link("/flows", parameters), { state: { trail }, instead });
   }
 
   update(place) {

@@ -17,20 +17,20 @@ export const transitions = [
   { from: "waiting", verb: "cancel", to: "cancelled" },
 ];
 
-const places = { created: [60, 40], running: [200, 40], waiting: [200, 160], finished: [356, 40], failed: [356, 115], cancelled: [356, 190] };
-const half = [56, 17];
+const places = { created: [58, 40], running: [206, 40], waiting: [206, 160], finished: [368, 40], failed: [368, 115], cancelled: [368, 190] };
+const half = [54, 17];
 
 // lines are the arrows' paths, and where their words stand.
 const lines = {
-  "created start running": ["M116 40H138", [130, 31]],
-  "created cancel cancelled": ["M60 57V206Q60 222 76 222H340Q356 222 356 211", [130, 226]],
-  "running wait waiting": ["M184 57V139", [158, 102]],
-  "running finish finished": ["M256 40H294", [277, 31]],
-  "running fail failed": ["M256 48C280 54 280 98 295 108", [279, 70]],
-  "running cancel cancelled": ["M240 57C254 96 262 156 295 180", [258, 98]],
-  "waiting resume running": ["M216 143V61", [236, 124]],
-  "waiting fail failed": ["M256 154C276 148 280 132 295 122", [282, 140]],
-  "waiting cancel cancelled": ["M256 168C270 172 282 186 294 190", [264, 190]],
+  "created start running": ["M112 40H146", [131, 31]],
+  "created cancel cancelled": ["M58 57V206Q58 222 74 222H352Q368 222 368 213", [130, 226]],
+  "running wait waiting": ["M190 57V137", [163, 102]],
+  "running finish finished": ["M260 40H308", [286, 31]],
+  "running fail failed": ["M260 48C288 54 290 98 309 109", [288, 70]],
+  "running cancel cancelled": ["M246 57C260 96 270 158 309 182", [264, 98]],
+  "waiting resume running": ["M222 143V63", [243, 124]],
+  "waiting fail failed": ["M260 154C284 148 290 130 309 120", [289, 142]],
+  "waiting cancel cancelled": ["M260 168C276 172 290 186 308 189", [270, 190]],
 };
 
 const kindsToStatus = { created: "created", started: "running", waiting: "waiting", resumed: "running", finished: "finished", failed: "failed", cancelled: "cancelled" };
@@ -62,7 +62,7 @@ export function drawMachine(flow, way, partly) {
   edges.sort((a, b) => ranks.indexOf(a.kind) - ranks.indexOf(b.kind));
   const visited = new Set(way.map((stop) => stop.status));
   return h("div", { class: "machine" },
-    s("svg", { viewBox: "0 14 416 222", role: "img", "aria-label": sentence(flow, way) },
+    s("svg", { viewBox: "0 14 426 222", role: "img", "aria-label": sentence(flow, way) },
       s("defs", null, ranks.map(arrow)), edges.map((edge) => edge.element), statuses.map((status) => node(status, flow, visited))),
     wayList(flow, way, partly));
 }

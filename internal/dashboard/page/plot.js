@@ -32,7 +32,7 @@ export function sparkline(values, status) {
 
 // ticksUpTo returns whole, round numbers from 0 to at least high.
 function ticksUpTo(high) {
-  const step = [1, 2, 5].flatMap((n) => [...Array(12).keys()].map((p) => n * 10 ** p)).sort((a, b) => a - b).find((n) => n * 4 >= high) ?? high;
+  const step = [1, 2, 5].flatMap((n) => [...Array(12).keys()].map((p) => n * 10 ** p)).sort((a, b) => a - b).find((n) => n * 5 >= high) ?? high;
   return [...Array(Math.ceil(Math.max(high, 1) / step) + 1).keys()].map((i) => i * step);
 }
 
@@ -57,8 +57,8 @@ export function linePlot(series, shown, span, width) {
   const grid = ticks.map((tick) => s("g", null,
     s("line", { class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }),
     s("text", { class: "tick", x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, tick.toLocaleString())));
-  const quarters = width < 460 ? [1, 0] : [1, 0.75, 0.5, 0.25, 0];
-  const times = quarters.map((part) => s("text", { class: "tick", x: x((1 - part) * (points - 1)), y: height - 6, "text-anchor": part === 1 ? "start" : "middle" },
+  const parts = width < 460 ? [1, 0] : [1, 0.8, 0.6, 0.4, 0.2, 0];
+  const times = parts.map((part) => s("text", { class: "tick", x: x((1 - part) * (points - 1)), y: height - 6, "text-anchor": part === 1 ? "start" : "middle" },
     part === 0 ? "now" : `−${duration(span * part)}`));
   const labels = shown.map((status) => ({ status, y: y(series[status].at(-1) ?? 0), count: series[status].at(-1) ?? 0 }));
   apart(labels, 18, height - bottom);
@@ -71,11 +71,11 @@ export function linePlot(series, shown, span, width) {
 }
 
 function sentence(series, shown, span) {
-  const parts = shown.map((status) => {
+  const words = shown.map((status) => {
     const known = series[status].filter((v) => v !== null);
     return `${status}: ${known[0] ?? 0} then, ${known.at(-1) ?? 0} now, between ${Math.min(...known)} and ${Math.max(...known)}`;
   });
-  return `Flows in flight over the last ${duration(span)}. ${parts.join(". ")}.`;
+  return `Flows in flight over the last ${duration(span)}. ${words.join(". ")}.`;
 }
 
 // bars is a list of names with numbers, each with a bar of its share; entries are {name, count, href}.
