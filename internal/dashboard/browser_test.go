@@ -20,10 +20,11 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // patience is how long a condition may take on a busy machine; none takes a tenth of it on an idle one.
-const patience = 15 * time.Second
+const patience = 60 * time.Second
 
 // startBrowser starts Chromium for a test. It fails where there is none: see scripts/test-tools.
 func startBrowser(t *testing.T) context.Context {
@@ -94,6 +95,9 @@ const injected = `
 	window.pick = (selector, words = "") => [...document.querySelectorAll(selector)].find((e) =>
 		seen(e) && ((e.getAttribute("aria-label") ?? "") + " " + e.textContent).includes(words));
 	window.text = (selector) => pick(selector)?.textContent.replace(/\s+/g, " ").trim() ?? "";
+	// diffs are the differences a list shows: change, path, before, after.
+	window.diffs = (list) => [...document.querySelectorAll(list + " .diff li")].map((e) => [e.className, e.querySelector(".path").textContent,
+		e.querySelector("del")?.lastChild.textContent, e.querySelector("ins")?.lastChild.textContent].filter((part) => part !== undefined).join(" ")).join(" | ");
 	window.all = (selector) => [...document.querySelectorAll(selector)].filter(seen).map((e) => e.textContent.replace(/\s+/g, " ").trim());`
 
 func (p *tab) listen(event any) {
@@ -226,10 +230,22 @@ func (p *tab) choose(selector, value string) {
 	eval[bool](p, fmt.Sprintf(`(() => { const e = pick(%s); e.value = %s; e.dispatchEvent(new Event("change", {bubbles: true})); return true; })()`, quote(selector), quote(value)))
 }
 
-// press types keys one by one.
+// press types keys one by one, each as one event of the keyboard: what the page prevents is not typed.
 func (p *tab) press(keys string) {
 	p.t.Helper()
-	run(p, chromedp.KeyEvent(keys))
+	for _, key := range keys {
+		events := kb.Encode(key)
+		for _, event := range events {
+			if event.Type == kb.KeyChar {
+				events[0].Text = event.Text
+			}
+		}
+		for _, event := range events {
+			if event.Type != kb.KeyChar {
+				call(p, input.DispatchKeyEvent, *event)
+			}
+		}
+	}
 }
 
 // theme asks for light or dark as the system would.

@@ -221,7 +221,9 @@ func TestList_HoldsOnePageOfAHundredThousand(t *testing.T) {
 	options := onSQLite(t)
 	s := servertest.Start(t, options)
 	create(t, s, `"goal": "the first"`)
-	const multiply = `INSERT INTO flows SELECT randomblob(16), mode, controller_id, owner_session_key, status, revision, cancel_requested, steps_total, steps_active,
+	const multiply = `INSERT INTO flows (id, mode, controller_id, owner_session_key, status, revision, cancel_requested, steps_total, steps_active,
+		created_at, updated_at, ended_at, wait_kind, waiting_since, requester_origin, current_step, goal, labels, resumed_by, wait, state)
+		SELECT randomblob(16), mode, controller_id, owner_session_key, status, revision, cancel_requested, steps_total, steps_active,
 		created_at + n.value, updated_at, ended_at, wait_kind, waiting_since, requester_origin, current_step, 'flow ' || n.value, labels, resumed_by, wait, state
 		FROM flows, (WITH RECURSIVE c(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM c WHERE value < 100000) SELECT value FROM c) AS n`
 	if _, err := servertest.OpenDatabase(t, options.Database).ExecContext(t.Context(), multiply); err != nil {
