@@ -1,6 +1,6 @@
 // Command bench measures the server and the baselines it is compared with: a closed-loop load generator over HTTP
 // (load), one SQL statement under pgbench (pgbench), the plain handler most people would write (plain-server), and all
-// of them in one go on one private PostgreSQL (compare); and waits that end by themselves (waits).
+// of them in one go on one private PostgreSQL (compare); and waits that end by themselves (waits), and the live feed (feed).
 //
 // It knows the server by its HTTP contract and its built binary alone; of the server's packages it uses none but the
 // test helper that starts PostgreSQL. Nothing but developers and `make bench` runs it.
@@ -21,6 +21,7 @@ type commands struct {
 	Pgbench     pgbenchCommand `cmd:"" help:"Baseline (a): one SQL statement per change, under pgbench."`
 	PlainServer plainCommand   `cmd:"" help:"Baseline (b): serve the plain handler: begin, select, update, insert, commit."`
 	Waits       waitsCommand   `cmd:"" help:"Measure how late timers are while servers are killed, and what a million waiting flows cost."`
+	Feed        feedCommand    `cmd:"" help:"Measure how long events take to readers of the live feed, and what open streams take of memory."`
 	Compare     compareCommand `cmd:"" help:"Run both baselines and the server on one private PostgreSQL and print the ratios."`
 }
 

@@ -46,6 +46,8 @@ type setup struct {
 	withoutKey bool
 	// reads, where it is set, is asked before every read, and its error is the read's.
 	reads func(context.Context) error
+	// server, where it is set, changes the HTTP server before it starts.
+	server func(*http.Server)
 	// countReads counts the reads of this server: client.reads.
 	countReads bool
 }
@@ -152,7 +154,11 @@ func serve(t testing.TB, db store.Store, s setup) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(api.Close)
-	server := httptest.NewServer(api)
+	server := httptest.NewUnstartedServer(api)
+	if s.server != nil {
+		s.server(server.Config)
+	}
+	server.Start()
 	t.Cleanup(server.Close)
 	return &client{
 		t: t, url: server.URL, http: noRedirects(server.Client()), api: api, faulty: faulty, stopEngine: stop, closeStore: closeStore, logged: logged, reads: counter,

@@ -2,9 +2,11 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -96,8 +98,11 @@ func (s *stream) serve(w http.ResponseWriter) error {
 	if err == nil {
 		err = s.follow(ctx, out)
 	}
-	if ctx.Err() == nil { // else the client has gone, or the server is going
-		s.api.log.InfoContext(ctx, "a stream was cut off", "request_id", s.request.id, "error", err)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded): // ctx has ended too: net/http gives up a connection that fails
+		s.api.log.InfoContext(ctx, "a slow reader was cut off", "request_id", s.request.id)
+	case ctx.Err() == nil: // else the client has gone, or the server is going
+		s.api.log.WarnContext(ctx, "a stream was cut off", "request_id", s.request.id, "error", err)
 	}
 	return nil
 }

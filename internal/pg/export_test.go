@@ -55,7 +55,7 @@ var Fixed = map[string]string{
 	"load waiting": loadFlowsAndWaiting, "load more": loadMore, "load buffered": loadBuffered,
 	"load external events": loadExternalEvents, "select receipt": selectReceipt, "delivering": delivering,
 	"sweep external events": sweepExternalEvents, "lock ended": lockEnded, "count ended": countEnded,
-	"erase awaited": eraseAwaited,
+	"erase awaited": eraseAwaited, "select tail": selectTail,
 }
 
 // WriteStatements are the statements that write w, with their arguments.

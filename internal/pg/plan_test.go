@@ -273,6 +273,7 @@ func TestPlansByKey(t *testing.T) {
 		"load steps":     {[]any{ids, runs}, "steps_pkey", 10},
 		"load answers":   {[]any{[][]byte{{1, 2}}}, "answers_pkey", 1},
 		"select step":    {[]any{ids[0], "run"}, "steps_pkey", 1},
+		"select tail":    {[]any{int64(30000), 20}, "events_pkey", 40},
 		"oldest waiting": {nil, "flows_by_waiting", 1},
 		"sweep":          {[]any{time.Now().Add(time.Hour), 100}, "answers_by_creation", 300},
 		"erase events":   {[]any{ids}, "events_by_flow", 20},

@@ -158,6 +158,7 @@ func TestPlanOfConstantStatements(t *testing.T) {
 		"events desc":      "SEARCH events USING INTEGER PRIMARY KEY (rowid<?)",
 		"flow events":      "SEARCH events USING INDEX events_flow (flow_id=? AND rowid>?)",
 		"flow events desc": "SEARCH events USING INDEX events_flow (flow_id=? AND rowid<?)",
+		"tail":             "SEARCH e USING INTEGER PRIMARY KEY (rowid>?)",
 		"event":            "SEARCH events USING INTEGER PRIMARY KEY (rowid=?)",
 		"sweep":            "SEARCH answers USING INTEGER PRIMARY KEY",
 		"oldest waiting":   "SEARCH flows USING COVERING INDEX flows_waiting",

@@ -49,7 +49,7 @@ func EventKeys(q store.EventQuery) (string, []any) {
 // Statements are the constant ones that run often.
 var Statements = map[string]string{
 	"flow": selectFlow, "step": selectStep, "steps": selectSteps, "events": selectEvents, "events desc": selectEventsDesc,
-	"flow events": selectFlowEvents, "flow events desc": selectFlowEventsDesc, "event": selectEvent,
+	"flow events": selectFlowEvents, "flow events desc": selectFlowEventsDesc, "event": selectEvent, "tail": selectTail,
 	"answer": selectAnswer, "sweep": deleteOldAnswers, "oldest waiting": selectOldestWaiting,
 	"delete labels": deleteLabels, "delete steps": deleteSteps, "delete events": deleteEvents, "update flow": updateFlow,
 	"count by status": countByStatus, "count by controller": countByController,

@@ -8,6 +8,8 @@ import (
 
 	"taskflow/internal/flows"
 	"taskflow/internal/store"
+
+	"github.com/google/uuid"
 )
 
 func eventCases() []testCase {
@@ -15,6 +17,9 @@ func eventCases() []testCase {
 		{"FromFlow", "Events: flows.ErrNotFound where q names a flow that does not exist and is FromFlow.", testFromFlow},
 		{"Filters", "EventQuery selects audit events. A zero field does not narrow.", testEventFilters},
 		{"Paging", "Events reads one page of the audit trail in the order of Seq.", testEventPaging},
+		{"Tail", "Tail reads on in the feed, at most limit, each with what its flow is filtered by.", testTail},
+		{"TailFilters", "Matches reports whether an event passes every filter of q.", testTailFilters},
+		{"TailOfErased", "Events of a flow that was erased are gone.", testTailOfErased},
 		{"After", "After is the Seq of the last event already seen, in the order of the list.", testEventsAfter},
 	}
 }
@@ -155,4 +160,86 @@ func testEventsAfter(t *testing.T, s store.Store) {
 		t.Fatal(err)
 	}
 	same(t, "committed later", eventsText(newest), eventsText([]flows.Event{createdEvent(newFlow(50))}))
+}
+
+// tail reads the whole feed by pages of limit.
+func tail(t *testing.T, s store.Store, limit int) (all []store.FeedEvent) {
+	t.Helper()
+	for after := int64(0); ; {
+		page, err := s.Tail(t.Context(), after, limit)
+		if err != nil || len(page) > limit {
+			t.Fatalf("Tail(%d, %d): %d events, %v", after, limit, len(page), err)
+		}
+		if len(page) == 0 {
+			return all
+		}
+		all, after = append(all, page...), page[len(page)-1].Seq
+	}
+}
+
+// unfed are events without what their flows are filtered by.
+func unfed(list []store.FeedEvent) (events []flows.Event) {
+	for _, e := range list {
+		events = append(events, e.Event)
+	}
+	return events
+}
+
+func testTail(t *testing.T, s store.Store) {
+	if got := tail(t, s, 10); len(got) != 0 {
+		t.Errorf("the feed of an empty store has %d events", len(got))
+	}
+	population(t, s)
+	want, err := allEvents(t.Context(), s, store.EventQuery{Limit: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range []int{1, 7, len(want), 1000} {
+		same(t, fmt.Sprintf("by %d", limit), seqs(unfed(tail(t, s, limit))), seqs(want))
+	}
+	for _, e := range tail(t, s, 100) {
+		f := readFlow(t, s, e.FlowID)
+		if e.OwnerSessionKey != f.OwnerSessionKey || e.ControllerID != f.ControllerID || e.Mode != f.Mode {
+			t.Errorf("event %d is fed as of %q, %q, %q; its flow is of %q, %q, %q",
+				e.Seq, e.OwnerSessionKey, e.ControllerID, e.Mode, f.OwnerSessionKey, f.ControllerID, f.Mode)
+		}
+	}
+}
+
+// testTailFilters compares what passes the filters in memory with what the database finds.
+func testTailFilters(t *testing.T, s store.Store) {
+	population(t, s)
+	everything := tail(t, s, 1000)
+	for _, q := range eventFilters() {
+		var got []flows.Event
+		for _, e := range everything {
+			if q.Matches(&e) {
+				got = append(got, e.Event)
+			}
+		}
+		q.FromFlow, q.Limit = false, 1000
+		want, err := allEvents(t.Context(), s, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, fmt.Sprintf("%+v", q), seqs(got), seqs(want))
+	}
+	nobody := store.EventQuery{FromFlow: true} // the zero UUID is an id like any other
+	for _, e := range everything {
+		if nobody.Matches(&e) {
+			t.Errorf("event %d passes as one of the flow with the zero UUID", e.Seq)
+		}
+	}
+}
+
+func testTailOfErased(t *testing.T, s store.Store) {
+	create(t, s, newFlow(1), newFlow(2), newFlow(3))
+	before := tail(t, s, 10)
+	save(t, s, store.Writes{Erased: []uuid.UUID{flowID(2)}})
+	same(t, "what is left", seqs(unfed(tail(t, s, 10))), seqs(unfed([]store.FeedEvent{before[0], before[2]})))
+	save(t, s, store.Writes{Created: []*flows.Flow{newFlow(2)}, Events: []flows.Event{createdEvent(newFlow(2))}})
+	page, err := s.Tail(t.Context(), before[2].Seq, 10)
+	if err != nil || len(page) != 1 || page[0].FlowID != flowID(2) {
+		t.Errorf("the second life of an id: %v, %v; want one event", page, err)
+	}
 }
