@@ -101,9 +101,14 @@ func TestPages_NeedNothingElse(t *testing.T) {
 			t.Errorf("%s has %d lines", name, lines)
 		}
 	}
+	index := ask(t, all["/"], http.MethodGet).Body.String()
 	for name := range all {
 		if !named[name] {
 			t.Errorf("nobody loads %s", name)
+		}
+		// Modules that name one another would else be loaded one after another.
+		if path.Ext(name) == ".js" && name != "/dashboard/main.js" && !strings.Contains(index, `<link rel="modulepreload" href="`+name+`">`) {
+			t.Errorf("%s is not loaded in advance", name)
 		}
 	}
 }

@@ -16,8 +16,8 @@ func TestFeed_ComesBackWithoutAGap(t *testing.T) {
 		p := newTab(t, startBrowser(t), d.URL, 1280)
 		p.open("#/")
 		p.live()
-		create(t, s, `"goal": "before the break"`)
-		p.awaitText(".ticker li", "before the break")
+		create(t, s, `"goal": "before the break `+t.Name()+`"`)
+		p.awaitText(".ticker li", "before the break "+t.Name())
 		d.refuseBy(func(r *http.Request) *refusal {
 			if strings.Contains(r.Header.Get("Accept"), "event-stream") {
 				return &refusal{503, "unavailable", "The server is shutting down.", "30"}
@@ -29,7 +29,7 @@ func TestFeed_ComesBackWithoutAGap(t *testing.T) {
 		}
 		p.awaitText("#connection", "Disconnected")
 		p.await(`/again in (2\d|30) s/.test(text("#connection")) || document.getElementById("connection").dataset.state === "connecting"`)
-		create(t, s, `"goal": "during the break"`)
+		create(t, s, `"goal": "during the break `+t.Name()+`"`)
 		var resumed string
 		d.refuseBy(func(r *http.Request) *refusal {
 			if strings.Contains(r.Header.Get("Accept"), "event-stream") {
@@ -41,10 +41,10 @@ func TestFeed_ComesBackWithoutAGap(t *testing.T) {
 		})
 		p.click("#connection button", "Try now")
 		p.live()
-		p.awaitText(".ticker li", "during the break")
-		create(t, s, `"goal": "after the break"`)
-		p.awaitText(".ticker li", "after the break")
-		p.await(`new Set(all(".ticker .words")).size === all(".ticker .words").length || all(".ticker .words").filter((w) => w === "during the break").length === 1`)
+		p.awaitText(".ticker li", "during the break "+t.Name())
+		create(t, s, `"goal": "after the break `+t.Name()+`"`)
+		p.awaitText(".ticker li", "after the break "+t.Name())
+		p.await(`["before", "during", "after"].every((when) => all(".ticker .words").filter((words) => words === when + " the break ` + t.Name() + `").length === 1)`)
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if resumed == "" {

@@ -124,8 +124,8 @@ class FlowView {
       h("button", { type: "button", class: "quiet", onclick: () => all(true) }, "Open all"), h("button", { type: "button", class: "quiet", onclick: () => all(false) }, "Close all"),
       copyButton("Copy JSON", () => write(this.flow.state, "  ")));
     replace(this.root, crumbs(), head, problem, commands, h("div", { class: "columns" },
-      h("div", { class: "column" }, part("Way", machine), this.waiting.element, this.steps.element, this.timeline.element),
-      h("div", { class: "column" }, part("State", state, tools), part("About", factsPart))));
+      h("div", { class: "column" }, part("Way", machine), this.waiting.element, this.steps.element),
+      h("div", { class: "column" }, part("State", state, tools), part("About", factsPart), this.timeline.element)));
   }
 
   showState() { replace(this.parts.state, this.tree.render(this.flow.state)); }

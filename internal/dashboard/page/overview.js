@@ -14,6 +14,7 @@ import { dueAt, waitName } from "./wait.js";
 
 const windows = { 5: "5 min", 15: "15 min", 60: "1 h" };
 const sampleEvery = 10_000; // ms, where nothing happens
+const shownEvents = 12;
 const undoPages = 4; // of 500 events: how far back the past is undone
 
 export function overview(root, place) {
@@ -100,9 +101,8 @@ class Overview {
       if (at - Date.parse(events.at(-1)?.at) > this.past.span) break;
     }
     this.past.begin(reconstruct(stats.by_status, events, at, cursor === null));
-    this.latest = events.slice(0, 12);
     this.show(stats);
-    this.showLatest();
+    this.note(events.slice(0, shownEvents));
     await this.lists();
   }
 
@@ -114,10 +114,16 @@ class Overview {
   }
 
   take(events) {
-    this.latest = [...events.slice(-12).reverse(), ...this.latest].slice(0, 12);
-    this.showLatest();
+    this.note(events.slice(-shownEvents));
     this.sampled();
     this.listed();
+  }
+
+  // note takes events into the latest ones; what was read and what the feed brings may overlap.
+  note(events) {
+    const all = new Map([...this.latest, ...events].map((event) => [event.seq, event]));
+    this.latest = [...all.values()].sort((a, b) => b.seq - a.seq).slice(0, shownEvents);
+    this.showLatest();
   }
 
   show(stats) {
