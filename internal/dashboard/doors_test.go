@@ -99,3 +99,10 @@ func (d *doors) cut() int {
 	}
 	return len(cuts)
 }
+
+// open counts the live streams.
+func (d *doors) open() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.streams)
+}

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"taskflow/internal/servertest"
+
+	"github.com/chromedp/chromedp"
 )
 
 // TestFeed_ComesBackWithoutAGap breaks the stream in the middle: the page says so, tries again by itself, and shows what
@@ -51,6 +53,25 @@ func TestFeed_ComesBackWithoutAGap(t *testing.T) {
 			t.Error("the stream was resumed without Last-Event-ID")
 		}
 	})
+}
+
+// TestFeed_LetsGoOfAPageThatIsLeft goes elsewhere and back: a browser keeps the page it left, which must not keep its stream.
+func TestFeed_LetsGoOfAPageThatIsLeft(t *testing.T) {
+	s := servertest.Start(t, onSQLite(t))
+	d := newDoors(t, s.URL)
+	p := newTab(t, startBrowser(t), d.URL, 1280)
+	for range 8 { // more than the connections a browser opens to one server
+		p.open("#/flows")
+		p.live()
+	}
+	run(p, chromedp.Navigate("about:blank"))
+	if err := servertest.Await(t.Context(), patience, func() bool { return d.open() == 0 }); err != nil {
+		t.Errorf("%d streams are still open", d.open())
+	}
+	create(t, s, `"goal": "meanwhile"`)
+	run(p, chromedp.NavigateBack())
+	p.live()
+	p.awaitText(".flows th", "meanwhile")
 }
 
 // TestServer_GoneAndBack stops the server under the page, and starts it again.

@@ -7,7 +7,7 @@ import { flow } from "./flow.js";
 import { startKeys } from "./keys.js";
 import { list } from "./list.js";
 import { overview } from "./overview.js";
-import { startRouter } from "./router.js";
+import { leave, refresh, startRouter } from "./router.js";
 import { nothing } from "./states.js";
 import { startTheme } from "./theme.js";
 import { tick } from "./time.js";
@@ -20,6 +20,8 @@ whenUnauthenticated(askForKey);
 document.getElementById("key-button").addEventListener("click", () => askForKey());
 // A link to #main would be an address of the router's.
 document.getElementById("skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
+window.addEventListener("pagehide", leave);
+window.addEventListener("pageshow", (event) => { if (event.persisted) refresh(); });
 setInterval(() => { tick(); tickConnection(); }, 1000);
 
 startRouter(main, [

@@ -12,6 +12,7 @@ export const link = (path, parameters) => {
 };
 
 let show = () => {};
+let current = null;
 
 // go shows another address; state goes with it in the browser's history.
 export function go(hash, { state = {}, instead = false } = {}) {
@@ -22,10 +23,12 @@ export function go(hash, { state = {}, instead = false } = {}) {
 // refresh shows the same address anew, from the start.
 export function refresh() { show(true); }
 
+// leave closes the view, for a page that is put aside: a browser may keep it for the way back, and its connections with it.
+export function leave() { current?.view.close(); }
+
 // startRouter runs a table of [pattern, mount]. mount(root, place) returns {close, update?}; update(place) takes a new
 // query of the same path, where there is none the view is mounted anew.
 export function startRouter(root, routes, onChange) {
-  let current = null;
   show = (anew) => {
     const place = address();
     if (!anew && current?.path === place.path && current.view.update) return current.view.update(place);
