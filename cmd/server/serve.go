@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"taskflow/internal/auth"
+	"taskflow/internal/dashboard"
 	"taskflow/internal/engine"
 	"taskflow/internal/httpapi"
 
@@ -138,13 +139,17 @@ func (c *serveCommand) build(ctx context.Context, db *database, door *auth.Gate,
 	if err != nil {
 		return nil, changes, err
 	}
+	pages, err := dashboard.Pages()
+	if err != nil {
+		return nil, changes, err
+	}
 	starting, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	options := httpapi.Options{
 		RequireIfMatch: c.RequireIfMatch, MaxBody: int64(c.MaxBody), MaxState: int(c.MaxState),
 		RequestTimeout: requestTimeout, MaxStreams: maxStreams, StreamPatience: streamPatience, CORSOrigins: c.CORSOrigins, SchemaVersion: db.schemaVersion,
 		Gate: door, Rate: auth.NewRate(c.Access.RateLimit, c.Access.RateBurst), Streams: auth.NewStreams(c.Access.MaxStreams), MaxOpenFlows: c.Access.MaxOpenFlows,
-		PublicURL: c.publicURL(), TimerHorizon: time.Duration(c.TimerMaxHorizon), SecretKey: secretKey, Logger: log,
+		PublicURL: c.publicURL(), TimerHorizon: time.Duration(c.TimerMaxHorizon), SecretKey: secretKey, Pages: pages, Logger: log,
 	}
 	watched.api(&options, &c.Telemetry)
 	api, err := httpapi.New(starting, changes, db, options)

@@ -16,6 +16,7 @@ import (
 
 	"taskflow/internal/auth"
 	"taskflow/internal/auth/authtest"
+	"taskflow/internal/dashboard"
 	"taskflow/internal/engine"
 	"taskflow/internal/flows"
 	"taskflow/internal/httpapi"
@@ -131,6 +132,11 @@ func serve(t testing.TB, db store.Store, s setup) *client {
 	logged := &logBuffer{}
 	logger := slog.New(slog.NewTextHandler(logged, nil))
 	s.options.Logger, s.engine.Logger = logger, logger
+	pages, err := dashboard.Pages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.options.Pages = pages
 	closeStore := func() {
 		if err := db.Close(); err != nil {
 			t.Errorf("closing the store: %v", err)

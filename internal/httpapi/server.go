@@ -53,7 +53,10 @@ type Options struct {
 	MaxOpenFlows int64
 	// SecretKey, 32 bytes, seals the secrets of verified callbacks; nil keeps them as they are.
 	SecretKey []byte
-	Logger    *slog.Logger
+	// Pages are served by GET and HEAD as they are, to everybody, each at its path: the dashboard. None may be at a path of
+	// the API.
+	Pages  map[string]http.Handler
+	Logger *slog.Logger
 	// Observer is told of requests and changes; nil is nobody.
 	Observer Observer
 	// Trace begins the spans of requests; nil is no tracing.
@@ -124,6 +127,9 @@ func New(ctx context.Context, e *engine.Engine, reader store.Reader, o Options) 
 	r.MethodNotAllowed(a.methodNotAllowed)
 	if err := a.routeDocs(r, doc); err != nil {
 		return nil, err
+	}
+	for path, page := range o.Pages {
+		r.Method(http.MethodGet, path, page)
 	}
 	badRequest := func(w http.ResponseWriter, r *http.Request, err error) { a.writeProblem(w, r, bindingProblem(err)) }
 	strict := oas.NewStrictHandlerWithOptions(a, nil, oas.StrictHTTPServerOptions{
