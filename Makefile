@@ -4,7 +4,7 @@ GO      ?= go
 SERVER  := bin/server
 OAS     := internal/httpapi/oas
 
-.PHONY: run build test test-tools generate check-generated format vet lint faults bench clean
+.PHONY: run build test test-tools generate check-generated format vet lint faults bench screenshots clean
 
 run: build ## build and start the server on the embedded database
 	$(SERVER)
@@ -44,6 +44,9 @@ faults: test-tools
 
 bench: build ## this server against its baselines, on one machine, in one run
 	$(GO) run ./bench compare
+
+screenshots: test-tools ## the README's pictures of the dashboard, taken in Chromium
+	$(GO) test ./internal/dashboard -count=1 -run TestScreenshots -args -screenshots "$(CURDIR)/docs/screenshots"
 
 clean:
 	rm -rf bin bench/results

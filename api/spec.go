@@ -2,6 +2,8 @@
 // against which package httpapi checks every request.
 package api
 
+//go:generate go run ./reference ../docs/reference.md
+
 import _ "embed" // for the contract
 
 // Spec is openapi.yaml.

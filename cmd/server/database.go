@@ -10,6 +10,7 @@ import (
 	"taskflow/internal/pg"
 	"taskflow/internal/sqlite"
 	"taskflow/internal/store"
+	"taskflow/internal/telemetry"
 )
 
 // database is the configured store, and what differs between the two kinds.
@@ -17,30 +18,41 @@ type database struct {
 	store.Store
 	committers    int
 	schemaVersion int64 // that this program needs
+	pools         func() []telemetry.Pool
 }
 
 // connectPatience is how long a start waits for a database that is starting too.
 const connectPatience = 30 * time.Second
 
 // open migrates the schema, unless that is left to the operator, and opens the store.
-func (c *databaseConfig) open(ctx context.Context, log *slog.Logger) (*database, error) {
+func (c *databaseConfig) open(ctx context.Context, log *slog.Logger, watched watch) (*database, error) {
 	if !c.NoAutoMigrate {
 		if err := c.migrate(ctx, 0, log); err != nil {
 			return nil, err
 		}
 	}
 	if path, embedded := c.sqlitePath(); embedded {
-		s, err := sqlite.Open(ctx, path, sqlite.Options{Logger: log})
+		s, err := sqlite.Open(ctx, path, sqlite.Options{Logger: log, Hooks: watched.sqlite()})
 		if err != nil {
 			return nil, fmt.Errorf("opening the database: %w", err)
 		}
-		return &database{Store: s, committers: 1, schemaVersion: sqlite.LatestVersion()}, nil // SQLite has one writer
+		return &database{Store: s, committers: 1, schemaVersion: sqlite.LatestVersion(), pools: poolsOf(s.Pools)}, nil // SQLite has one writer
 	}
-	s, err := pg.Open(ctx, c.URL, pg.Options{Logger: log})
+	s, err := pg.Open(ctx, c.URL, pg.Options{Logger: log, Hooks: watched.pg()})
 	if err != nil {
 		return nil, fmt.Errorf("opening the database: %w", err)
 	}
-	return &database{Store: s, committers: 2, schemaVersion: pg.LatestVersion()}, nil
+	return &database{Store: s, committers: 2, schemaVersion: pg.LatestVersion(), pools: poolsOf(s.Pools)}, nil
+}
+
+// poolsOf are a store's pools as the metrics have them.
+func poolsOf[P pg.Pool | sqlite.Pool](pools func() []P) func() []telemetry.Pool {
+	return func() (all []telemetry.Pool) {
+		for _, p := range pools() {
+			all = append(all, telemetry.Pool(p))
+		}
+		return all
+	}
 }
 
 // migrate brings the schema to a version, 0 being the newest, and waits a while for a database that cannot be reached.
@@ -84,7 +96,7 @@ func (c *migrateCommand) Run(ctx context.Context, db *databaseConfig, log *slog.
 	}
 	quiet := *db
 	quiet.NoAutoMigrate = true
-	opened, err := quiet.open(ctx, log)
+	opened, err := quiet.open(ctx, log, watch{})
 	if err != nil {
 		return err
 	}

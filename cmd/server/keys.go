@@ -120,7 +120,7 @@ func (c *revokeKeyCommand) Run(ctx context.Context, config *databaseConfig, asid
 
 // withDatabase opens the database for one command.
 func withDatabase(ctx context.Context, config *databaseConfig, log *slog.Logger, run func(*database) error) error {
-	db, err := config.open(ctx, log)
+	db, err := config.open(ctx, log, watch{})
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 
+	"taskflow/internal/telemetry"
+
 	"github.com/alecthomas/kong"
 )
 
@@ -74,7 +76,7 @@ func run(ctx context.Context, args, environment []string, stdout, stderr io.Writ
 	if err != nil {
 		return err
 	}
-	return parsed.Run(&c.Database, c.Log.logger(stderr))
+	return parsed.Run(&c.Database, telemetry.NewLogger(stderr, string(c.Log.Format), c.Log.Level))
 }
 
 // knownVariables are the variables that some flag reads.

@@ -22,7 +22,7 @@ const pruneBatch = 100
 
 // Run erases flows that ended long ago, with their steps and trail.
 func (c *pruneCommand) Run(ctx context.Context, config *databaseConfig, out io.Writer, log *slog.Logger) error {
-	db, err := config.open(ctx, log)
+	db, err := config.open(ctx, log, watch{})
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ type rotateCommand struct{}
 // Run makes a new key for callback URLs. Servers begin to sign with it within a minute; the URLs that are out live on
 // until their wait ends.
 func (c *rotateCommand) Run(ctx context.Context, config *databaseConfig, out io.Writer, log *slog.Logger) error {
-	db, err := config.open(ctx, log)
+	db, err := config.open(ctx, log, watch{})
 	if err != nil {
 		return err
 	}

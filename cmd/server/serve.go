@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"taskflow/internal/auth"
+	"taskflow/internal/dashboard"
 	"taskflow/internal/engine"
 	"taskflow/internal/httpapi"
 
@@ -19,18 +20,19 @@ import (
 )
 
 type serveCommand struct {
-	Access          authConfig `embed:""`
-	Connections     httpConfig `embed:""`
-	Listen          string     `env:"TASKFLOW_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where to listen."`
-	RequireIfMatch  bool       `env:"TASKFLOW_REQUIRE_IF_MATCH" help:"Answer a change of a flow without If-Match with 428."`
-	MaxBody         byteSize   `env:"TASKFLOW_MAX_BODY" default:"1MiB" placeholder:"SIZE" help:"The largest body of a request."`
-	MaxState        byteSize   `env:"TASKFLOW_MAX_STATE" default:"256KiB" placeholder:"SIZE" help:"The largest state of a flow, and the largest JSON value in a body."`
-	PublicURL       string     `name:"public-url" env:"TASKFLOW_PUBLIC_URL" placeholder:"URL" help:"Where the outside reaches this server: the base of callback URLs. From the listen address where it is not given."`
-	TimerMaxHorizon period     `env:"TASKFLOW_TIMER_MAX_HORIZON" default:"P366D" placeholder:"DURATION" help:"How far ahead a wait may end."`
-	SecretKey       string     `env:"TASKFLOW_SECRET_KEY" placeholder:"KEY" help:"32 bytes in base64, the same for every server: encrypts the secrets of verified callbacks."`
-	RetainTerminal  retention  `env:"TASKFLOW_RETAIN_TERMINAL" default:"0" placeholder:"DURATION" help:"How long flows are kept after they ended; 0 is for ever."`
-	IdempotencyTTL  period     `name:"idempotency-ttl" env:"TASKFLOW_IDEMPOTENCY_TTL" default:"P1D" placeholder:"DURATION" help:"How long the answer to an Idempotency-Key is kept."`
-	CORSOrigins     []string   `name:"cors-origins" env:"TASKFLOW_CORS_ORIGINS" placeholder:"ORIGIN" help:"Origins whose pages may call the API, separated by commas."`
+	Access          authConfig      `embed:""`
+	Connections     httpConfig      `embed:""`
+	Telemetry       telemetryConfig `embed:""`
+	Listen          string          `env:"TASKFLOW_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where to listen."`
+	RequireIfMatch  bool            `env:"TASKFLOW_REQUIRE_IF_MATCH" help:"Answer a change of a flow without If-Match with 428."`
+	MaxBody         byteSize        `env:"TASKFLOW_MAX_BODY" default:"1MiB" placeholder:"SIZE" help:"The largest body of a request."`
+	MaxState        byteSize        `env:"TASKFLOW_MAX_STATE" default:"256KiB" placeholder:"SIZE" help:"The largest state of a flow, and the largest JSON value in a body."`
+	PublicURL       string          `name:"public-url" env:"TASKFLOW_PUBLIC_URL" placeholder:"URL" help:"Where the outside reaches this server: the base of callback URLs. From the listen address where it is not given."`
+	TimerMaxHorizon period          `env:"TASKFLOW_TIMER_MAX_HORIZON" default:"P366D" placeholder:"DURATION" help:"How far ahead a wait may end."`
+	SecretKey       string          `env:"TASKFLOW_SECRET_KEY" placeholder:"KEY" help:"32 bytes in base64, the same for every server: encrypts the secrets of verified callbacks."`
+	RetainTerminal  retention       `env:"TASKFLOW_RETAIN_TERMINAL" default:"0" placeholder:"DURATION" help:"How long flows are kept after they ended; 0 is for ever."`
+	IdempotencyTTL  period          `name:"idempotency-ttl" env:"TASKFLOW_IDEMPOTENCY_TTL" default:"P1D" placeholder:"DURATION" help:"How long the answer to an Idempotency-Key is kept."`
+	CORSOrigins     []string        `name:"cors-origins" env:"TASKFLOW_CORS_ORIGINS" placeholder:"ORIGIN" help:"Origins whose pages may call the API, separated by commas."`
 }
 
 const (
@@ -39,11 +41,11 @@ const (
 	maxStreams     = 10_000
 	streamPatience = 10 * time.Second
 	// Shutting down takes 15 s at most, and most of it only where the database gives no answer.
-	turnover         = 500 * time.Millisecond // for busy connections to be told that they end, before idle ones are closed
-	requestsPatience = 7 * time.Second        // for the requests under way
-	answersPatience  = time.Second            // for telling the others that nobody knows what became of them
-	queuePatience    = 4 * time.Second        // for changes that were queued and whose clients have been told so
-	closePatience    = time.Second            // for giving back connections
+	turnover         = 500 * time.Millisecond  // for busy connections to be told that they end, before idle ones are closed
+	requestsPatience = 6500 * time.Millisecond // for the requests under way
+	answersPatience  = time.Second             // for telling the others that nobody knows what became of them
+	queuePatience    = 4 * time.Second         // for changes that were queued and whose clients have been told so; before it notePatience, after it telemetryPatience
+	closePatience    = time.Second             // for giving back connections
 )
 
 // Validate refuses origins that are none.
@@ -70,7 +72,12 @@ func (c *serveCommand) Run(ctx context.Context, config *databaseConfig, log *slo
 	if err := checkListen(c.Listen, c.Access.Auth, c.Access.AllowUnauthenticated); err != nil {
 		return err
 	}
-	db, err := config.open(ctx, log)
+	watched, err := c.Telemetry.watch(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer watched.finish(log)
+	db, err := config.open(ctx, log, watched)
 	if err != nil && ctx.Err() != nil {
 		log.Info("stopped while waiting for the database")
 		return nil
@@ -80,21 +87,32 @@ func (c *serveCommand) Run(ctx context.Context, config *databaseConfig, log *slo
 	}
 	keyless := tryCallbackKey(ctx, db, log)
 	door := c.Access.gate(ctx, db, log)
-	api, changes, err := c.build(ctx, db, door.Gate, log)
+	api, changes, err := c.build(ctx, db, door.Gate, watched, log)
 	if err == nil {
-		serving, done := context.WithCancel(ctx)
-		var keys sync.WaitGroup
-		if keyless {
-			keys.Go(func() { firstCallbackKey(serving, db, log) })
-		}
-		err = c.listenAndServe(ctx, api, log)
-		done()
-		keys.Wait()
-		api.Close()
+		err = c.serve(ctx, api, db, watched, keyless, log)
 	}
 	door.close(log)
 	finish(changes, db, log)
 	log.Info("stopped")
+	return err
+}
+
+// serve answers requests until ctx ends, and looks after what goes on beside them.
+func (c *serveCommand) serve(ctx context.Context, api *httpapi.Server, db *database, watched watch, keyless bool, log *slog.Logger) error {
+	defer api.Close()
+	stopMetrics, err := c.Telemetry.serveMetrics(watched, log)
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
+	serving, done := context.WithCancel(ctx)
+	var keys sync.WaitGroup
+	if keyless {
+		keys.Go(func() { firstCallbackKey(serving, db, log) })
+	}
+	err = c.listenAndServe(ctx, api, log)
+	done()
+	keys.Wait()
 	return err
 }
 
@@ -110,22 +128,31 @@ func tryCallbackKey(ctx context.Context, db *database, log *slog.Logger) (keyles
 }
 
 // build wires the engine and the HTTP interface over the store.
-func (c *serveCommand) build(ctx context.Context, db *database, door *auth.Gate, log *slog.Logger) (*httpapi.Server, *engine.Engine, error) {
-	changes := engine.New(db, engine.Options{
+func (c *serveCommand) build(ctx context.Context, db *database, door *auth.Gate, watched watch, log *slog.Logger) (*httpapi.Server, *engine.Engine, error) {
+	working := engine.Options{
 		Committers: db.committers, AnswerTTL: time.Duration(c.IdempotencyTTL), RetainTerminal: time.Duration(c.RetainTerminal), Logger: log,
-	})
+	}
+	watched.engine(&working)
+	changes := engine.New(db, working)
+	watched.gauges(changes, db)
 	secretKey, err := parseSecretKey(c.SecretKey)
+	if err != nil {
+		return nil, changes, err
+	}
+	pages, err := dashboard.Pages()
 	if err != nil {
 		return nil, changes, err
 	}
 	starting, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
-	api, err := httpapi.New(starting, changes, db, httpapi.Options{
+	options := httpapi.Options{
 		RequireIfMatch: c.RequireIfMatch, MaxBody: int64(c.MaxBody), MaxState: int(c.MaxState),
 		RequestTimeout: requestTimeout, MaxStreams: maxStreams, StreamPatience: streamPatience, CORSOrigins: c.CORSOrigins, SchemaVersion: db.schemaVersion,
 		Gate: door, Rate: auth.NewRate(c.Access.RateLimit, c.Access.RateBurst), Streams: auth.NewStreams(c.Access.MaxStreams), MaxOpenFlows: c.Access.MaxOpenFlows,
-		PublicURL: c.publicURL(), TimerHorizon: time.Duration(c.TimerMaxHorizon), SecretKey: secretKey, Logger: log,
-	})
+		PublicURL: c.publicURL(), TimerHorizon: time.Duration(c.TimerMaxHorizon), SecretKey: secretKey, Pages: pages, Logger: log,
+	}
+	watched.api(&options, &c.Telemetry)
+	api, err := httpapi.New(starting, changes, db, options)
 	return api, changes, err
 }
 

@@ -148,26 +148,20 @@ func (e *Engine) commitHalves(r *request) error {
 }
 
 // try decides and writes a batch in one transaction.
-func (e *Engine) try(batch []*request) (err error) {
-	defer e.recovered(&err)
+func (e *Engine) try(batch []*request) error {
 	// The transaction outlives its callers: one that hangs up abandons its answer, not the change of everybody else.
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
-	var w *workspace
-	err = e.store.Update(ctx, func(tx store.Tx) error {
-		snapshot, err := tx.Load(need(batch))
-		if err != nil {
-			return err
-		}
-		w = newWorkspace(snapshot, e.options.AnswerTTL)
+	var requests []string
+	if e.options.Trace != nil {
+		requests = traceparentsOf(batch)
+	}
+	load := func(tx store.Tx) (store.Snapshot, error) { return tx.Load(need(batch)) }
+	err := e.transact(ctx, workChanges, requests, load, func(w *workspace) {
 		for _, r := range batch {
 			w.run(r)
 		}
-		return w.save(tx)
 	})
-	if err == nil {
-		e.committed(w)
-	}
 	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, store.ErrOutcomeUnknown) {
 		err = fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}

@@ -107,10 +107,9 @@ func (e *Engine) fireOnce() (time.Duration, error) {
 // flows, the batch is split as any other, so that no stranger's timer stops with it.
 func (e *Engine) fireBatch(ctx context.Context) (fired int, err error) {
 	var due []*request
-	w, err := e.tryFire(ctx, &due)
+	err = e.tryFire(ctx, &due)
 	switch {
 	case err == nil:
-		e.committed(w)
 	case len(due) < 2, errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrOutcomeUnknown), ctx.Err() != nil:
 		return 0, err
 	default:
@@ -125,15 +124,11 @@ func (e *Engine) fireBatch(ctx context.Context) (fired int, err error) {
 }
 
 // tryFire is one transaction; due are the commands that it made.
-func (e *Engine) tryFire(ctx context.Context, due *[]*request) (w *workspace, err error) {
-	defer e.recovered(&err)
-	err = e.store.Update(ctx, func(tx store.Tx) error {
-		snapshot, err := tx.LoadDue(dueBatch)
-		if err != nil {
-			return err
-		}
-		w, *due = newWorkspace(snapshot, e.options.AnswerTTL), nil
-		for id, f := range snapshot.Flows {
+func (e *Engine) tryFire(ctx context.Context, due *[]*request) error {
+	load := func(tx store.Tx) (store.Snapshot, error) { return tx.LoadDue(dueBatch) }
+	return e.transact(ctx, workTimers, nil, load, func(w *workspace) {
+		*due = nil
+		for id, f := range w.recorded.Flows {
 			if f.Wait == nil {
 				continue
 			}
@@ -141,7 +136,5 @@ func (e *Engine) tryFire(ctx context.Context, due *[]*request) (w *workspace, er
 			*due = append(*due, r)
 			w.run(r)
 		}
-		return w.save(tx)
 	})
-	return w, err
 }

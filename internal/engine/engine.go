@@ -71,6 +71,10 @@ type Options struct {
 	// RetainTerminal is how long a flow is kept after it has ended; 0 is for ever.
 	RetainTerminal time.Duration
 	Logger         *slog.Logger
+	// Observer is told what was done; nil is nobody.
+	Observer Observer
+	// Trace begins the spans of transactions; nil is no tracing.
+	Trace TraceBatch
 }
 
 func (o *Options) setDefaults() {
@@ -80,6 +84,9 @@ func (o *Options) setDefaults() {
 	setDefault(&o.AnswerTTL, 24*time.Hour)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Observer == nil {
+		o.Observer = unobserved{}
 	}
 }
 

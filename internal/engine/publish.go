@@ -77,6 +77,7 @@ func (e *Engine) Publish(ctx context.Context, p Publication) (Published, error) 
 
 // publish decides a publication.
 func (w *workspace) publish(p *Publication) (Published, error) {
+	w.commands++
 	if p.Once != nil {
 		replay, err := replay(w, p.Once)
 		if replay != nil || err != nil {
@@ -128,7 +129,8 @@ func (w *workspace) offer(event *flows.ExternalEvent, candidates []uuid.UUID) []
 		if err != nil {
 			continue // it does not wait for this
 		}
-		w.apply(entry, change)
+		w.commands++
+		w.apply(entry, change, event)
 		resumed = append(resumed, change.Flow)
 	}
 	return resumed
@@ -218,22 +220,18 @@ func (e *Engine) deliverMore(ctx context.Context, id uuid.UUID) (err error) {
 	if err != nil {
 		return err
 	}
-	var w *workspace
-	err = e.store.Update(ctx, func(tx store.Tx) error {
-		snapshot, err := tx.Load(store.Need{Match: []store.Match{matchOf(event)}, Events: []uuid.UUID{event.ID}})
-		if err != nil {
-			return err
-		}
-		w = newWorkspace(snapshot, e.options.AnswerTTL)
-		if recorded := snapshot.Events[event.ID]; recorded != nil && recorded.Outcome == flows.EventDelivering {
+	var requests []string
+	if event.Traceparent != "" {
+		requests = []string{event.Traceparent}
+	}
+	load := func(tx store.Tx) (store.Snapshot, error) {
+		return tx.Load(store.Need{Match: []store.Match{matchOf(event)}, Events: []uuid.UUID{event.ID}})
+	}
+	return e.transact(ctx, workDeliveries, requests, load, func(w *workspace) {
+		if recorded := w.recorded.Events[event.ID]; recorded != nil && recorded.Outcome == flows.EventDelivering {
 			w.goOn(recorded)
 		}
-		return w.save(tx)
 	})
-	if err == nil {
-		e.committed(w)
-	}
-	return err
 }
 
 // signal leaves a token for a loop, unless there is one.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -26,6 +27,13 @@ type workspace struct {
 	began     map[flows.Pair][]uuid.UUID            // flows that began to wait in this batch
 	open      map[string]int64                      // changes of the counts of open flows, by creator
 	events    []flows.Event
+
+	// What the observer is told once it is durable.
+	loaded     time.Time // by this process's clock, when now was read
+	commands   int
+	conflicts  int
+	waitsBegun []*flows.Wait
+	waitsEnded []waitEnd
 }
 
 // flowEntry is one flow of the batch.
@@ -38,7 +46,7 @@ type flowEntry struct {
 
 func newWorkspace(snapshot store.Snapshot, answerTTL time.Duration) *workspace {
 	return &workspace{
-		now: snapshot.Now, answerTTL: answerTTL, recorded: snapshot,
+		now: snapshot.Now, loaded: time.Now(), answerTTL: answerTTL, recorded: snapshot,
 		flows:   make(map[uuid.UUID]*flowEntry, len(snapshot.Flows)),
 		steps:   make(map[store.StepKey]*flows.Step),
 		answers: make(map[store.AnswerKey]store.Answer), external: make(map[uuid.UUID]*flows.ExternalEvent),
@@ -72,6 +80,7 @@ func (w *workspace) run(r *request) {
 }
 
 func (w *workspace) decide(c *Command) (Result, error) {
+	w.commands++
 	if c.Once != nil {
 		replay, err := replay(w, c.Once)
 		if replay != nil || err != nil {
@@ -83,9 +92,12 @@ func (w *workspace) decide(c *Command) (Result, error) {
 		Open: w.recorded.Open[c.CallerID] + w.open[c.CallerID]}
 	change, err := flows.Decide(subject, c.Command, w.now)
 	if err != nil {
+		if errors.As(err, new(*flows.RevisionConflict)) {
+			w.conflicts++
+		}
 		return Result{}, err
 	}
-	w.apply(entry, change)
+	w.apply(entry, change, change.Consumed)
 	result := Result{Change: change}
 	if c.Once != nil {
 		keep(w, c.Once, result)
@@ -117,7 +129,8 @@ func (w *workspace) step(c *Command, entry *flowEntry) *flows.Step {
 	return w.recorded.Steps[key]
 }
 
-func (w *workspace) apply(entry *flowEntry, change flows.Change) {
+// apply takes a change over; by is the external event that ended its wait, nil where none did.
+func (w *workspace) apply(entry *flowEntry, change flows.Change, by *flows.ExternalEvent) {
 	if change.Erased {
 		w.erase(entry)
 		return
@@ -126,6 +139,12 @@ func (w *workspace) apply(entry *flowEntry, change flows.Change) {
 		for _, pair := range wait.Pairs() {
 			w.began[pair] = append(w.began[pair], change.Flow.ID)
 		}
+	}
+	if change.Began != nil {
+		w.waitsBegun = append(w.waitsBegun, change.Began)
+	}
+	if change.Ended != nil {
+		w.waitsEnded = append(w.waitsEnded, endOf(change, by))
 	}
 	w.count(entry.flow, change.Flow)
 	entry.flow = change.Flow

@@ -17,6 +17,8 @@ type Command struct {
 	Owners Owners
 	// Actor is the caller's name, for the audit trail.
 	Actor string
+	// Traceparent is the W3C trace context of the request, for the audit trail; "" where there is none.
+	Traceparent string
 	// CallerID is the caller's id, "" without authentication; a Create notes it.
 	CallerID string
 	// MaxOpen is how many flows that have not ended the caller may have created; 0 is no limit.

@@ -21,6 +21,8 @@ type Change struct {
 	Flow *Flow
 	// Created, Updated, Erased say what happens to the flow's row; all are false where it stays as it is.
 	Created, Updated, Erased bool
+	// Began is the wait that the change began, and Ended the one it ended, which may be the same; nil where there is none.
+	Began, Ended *Wait
 	// Consumed is the buffered event that ended a wait as it began, with its new fate; nil where none did.
 	Consumed *ExternalEvent
 	// Events are the audit events, oldest first.
@@ -43,7 +45,7 @@ type Change struct {
 // but the first two. now is the store's clock; a flow's own
 // times and a step's never run backwards, even where that clock does. The subject is left as it is.
 func Decide(s Subject, c Command, now time.Time) (Change, error) {
-	d := decision{command: c, actor: c.Actor, step: s.Step, buffered: s.Buffered, clock: now.UTC().Truncate(time.Microsecond)}
+	d := decision{command: c, actor: c.Actor, traceparent: c.Traceparent, step: s.Step, buffered: s.Buffered, clock: now.UTC().Truncate(time.Microsecond)}
 	d.now = d.clock
 	create, creates := c.Action.(Create)
 	switch {
@@ -73,12 +75,12 @@ func Decide(s Subject, c Command, now time.Time) (Change, error) {
 
 // decision is a change in the making.
 type decision struct {
-	command  Command
-	actor    string // of the events that follow
-	flow     *Flow  // the copy that is changed
-	step     *Step  // as recorded
-	buffered []*ExternalEvent
-	ended    int64 // the generation of the wait that this change ends
+	command     Command
+	actor       string // of the events that follow, as is traceparent
+	traceparent string
+	flow        *Flow // the copy that is changed
+	step        *Step // as recorded
+	buffered    []*ExternalEvent
 	// clock is the store's time, by which waits end; now is that of the events and never before the flow's last change.
 	clock, now time.Time
 	change     Change
@@ -95,6 +97,7 @@ func (d *decision) record(kind EventKind, payload json.RawMessage) {
 func (d *decision) addEvent(kind EventKind, payload json.RawMessage) {
 	d.change.Events = append(d.change.Events, Event{
 		FlowID: d.flow.ID, Revision: d.flow.Revision, Kind: kind, Payload: payload, Actor: d.actor, At: d.now,
+		Traceparent: d.traceparent,
 	})
 }
 
@@ -119,7 +122,7 @@ func (d *decision) move(v Verb) error {
 	}
 	d.flow.Status = v.target()
 	if d.flow.Wait != nil {
-		d.ended, d.flow.Wait = d.flow.Wait.Generation, nil
+		d.change.Ended, d.flow.Wait = d.flow.Wait, nil
 	}
 	if d.flow.Status.Terminal() {
 		d.flow.EndedAt = &d.now

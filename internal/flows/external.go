@@ -19,7 +19,9 @@ type ExternalEvent struct {
 	// Payload is the sender's JSON; nil where none was given.
 	Payload json.RawMessage
 	Actor   string
-	At      time.Time
+	// Traceparent is the W3C trace context of the request that published it; "" where there was none.
+	Traceparent string
+	At          time.Time
 	// ExpiresAt is how long it is kept for a flow that has yet to wait; At where it is not kept.
 	ExpiresAt time.Time
 	Outcome   EventOutcome

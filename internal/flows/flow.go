@@ -137,4 +137,7 @@ type Event struct {
 	Payload  json.RawMessage
 	Actor    string
 	At       time.Time
+	// Traceparent is the W3C trace context of the request that made the change, by which a trace finds its flow and a
+	// flow its trace; "" where there was none.
+	Traceparent string
 }

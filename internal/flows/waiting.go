@@ -16,7 +16,7 @@ func (a SetWait) apply(d *decision) error {
 	if err != nil {
 		return err
 	}
-	d.flow.Wait = wait
+	d.flow.Wait, d.change.Began = wait, wait
 	d.record(EventWaiting, encode(payloadWaiting{EncodeWait(wait, nil)}))
 	return d.endIfHappened()
 }
@@ -183,6 +183,7 @@ func (d *decision) endByTimer(condition int) error {
 }
 
 func (d *decision) endByEvent(event *ExternalEvent, condition int) error {
+	d.traceparent = event.Traceparent
 	id := event.ID // a copy, so that the flow does not hold on to the payload
 	by := ResumedBy{Kind: ResumedByEvent, Outcome: OutcomeResumed, Condition: d.flow.Wait.index(condition), EventID: &id}
 	return d.endWait(by, ActorExternalEvent, encode(ownResumeEvent{orNull(event.Payload)}))
@@ -225,7 +226,7 @@ func (d *decision) endWait(by ResumedBy, actor string, patch json.RawMessage) er
 func (d *decision) resumed(by ResumedBy, patch json.RawMessage) {
 	by.At = d.now
 	d.flow.ResumedBy = &by
-	d.record(EventResumed, encode(payloadResumed{patch, encodeCause(&by, d.ended)}))
+	d.record(EventResumed, encode(payloadResumed{patch, encodeCause(&by, d.change.Ended.Generation)}))
 }
 
 func orNull(payload json.RawMessage) json.RawMessage {

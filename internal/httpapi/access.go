@@ -69,17 +69,30 @@ func callerOf(ctx context.Context) auth.Caller {
 // authorize lets a request pass whose caller may make it. It runs behind the router and before the body is read.
 func (a *api) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if need := a.operationOf(r).access; !need.open {
-			if err := a.admit(r, need); err != nil {
-				if callerOf(r.Context()).ID == "" && r.ContentLength != 0 {
-					w.Header().Set("Connection", "close") // a stranger's body is not waited for
-				}
-				a.writeProblem(w, r, err)
-				return
-			}
-		}
-		next.ServeHTTP(w, r)
+		a.letIn(w, r, a.operationOf(r).access, next)
 	})
+}
+
+// only lets requests pass whose callers have a scope, to what is no operation of the contract.
+func (a *api) only(scope auth.Scope) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			a.letIn(w, r, access{scope: scope}, next)
+		})
+	}
+}
+
+func (a *api) letIn(w http.ResponseWriter, r *http.Request, need access, next http.Handler) {
+	if !need.open {
+		if err := a.admit(r, need); err != nil {
+			if callerOf(r.Context()).ID == "" && r.ContentLength != 0 {
+				w.Header().Set("Connection", "close") // a stranger's body is not waited for
+			}
+			a.writeProblem(w, r, err)
+			return
+		}
+	}
+	next.ServeHTTP(w, r)
 }
 
 // operationOf is the operation that a request was routed to.

@@ -160,6 +160,8 @@ type event struct {
 	Payload  json.RawMessage `json:"payload"`
 	Actor    string          `json:"actor"`
 	At       string          `json:"at"`
+
+	Traceparent *string `json:"traceparent"`
 }
 
 // flow reads an answer with a whole flow, whose revision must be in the ETag as a strong tag.

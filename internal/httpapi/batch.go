@@ -36,6 +36,7 @@ func (a *api) RunBatch(ctx context.Context, r oas.RunBatchRequestObject) (oas.Ru
 		}
 	}
 	outcomes, replay, err := a.engine.ApplyAll(ctx, b.commands, once)
+	b.observe(outcomes, outcomeOf(replay, err))
 	switch {
 	case err != nil:
 		return nil, err
@@ -43,6 +44,17 @@ func (a *api) RunBatch(ctx context.Context, r oas.RunBatchRequestObject) (oas.Ru
 		return decodeReply(replay)
 	}
 	return b.reply(ctx, outcomes), nil
+}
+
+// observe tells the observer how each command ended; whole is how all of them did where they have no outcomes of their own.
+func (b *batch) observe(outcomes []engine.Outcome, whole string) {
+	for i, c := range b.commands {
+		outcome := whole
+		if whole == "ok" {
+			outcome = outcomeOf(outcomes[i].Replay, outcomes[i].Err)
+		}
+		b.api.options.Observer.Change(commandName(c.Action), outcome)
+	}
 }
 
 // batch is a list of calls: those that could be read are commands, in order; the others are refused already.
@@ -73,7 +85,7 @@ func (b *batch) command(c oas.BatchCommand, body any) (engine.Command, error) {
 	if err := allowed(b.request.caller, op.access.scope); err != nil {
 		return engine.Command{}, err
 	}
-	sent := call{caller: b.request.caller, method: method, path: c.Path, body: c.Body, ifMatch: c.IfMatch, key: c.IdempotencyKey}
+	sent := call{caller: b.request.caller, traceparent: b.request.traceparent, method: method, path: c.Path, body: c.Body, ifMatch: c.IfMatch, key: c.IdempotencyKey}
 	if method == http.MethodDelete {
 		sent.key = nil // as with the header of a DELETE sent alone
 		return b.api.commandOf(sent, id, flows.Erase{}, nil)
@@ -189,7 +201,7 @@ func (b *batch) reply(ctx context.Context, outcomes []engine.Outcome) reply {
 			p := problemOf(err)
 			if p.status() >= http.StatusInternalServerError {
 				if failed++; failed == 1 { // what they fail for is mostly one
-					b.api.log.ErrorContext(ctx, "command of a batch failed", "request_id", b.request.id, "index", i, "problem", p.slug, "error", p.cause)
+					b.api.log.ErrorContext(ctx, "command of a batch failed", "request_id", b.request.id, b.request.traceID(), "index", i, "problem", p.slug, "error", p.cause)
 				}
 			}
 			one = reply{status: p.status(), body: p.wire(b.request.id, b.api.waitURLs(ctx))}

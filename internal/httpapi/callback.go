@@ -61,8 +61,9 @@ func (a *api) endByCallback(reject bool) func(http.ResponseWriter, *http.Request
 			return err
 		}
 		action.Payload = callbackPayload(r.Header.Get("Content-Type"), body)
-		command := engine.Command{Command: flows.Command{FlowID: c.flow, Owners: flows.Everyone, Actor: flows.ActorCallback, Action: action}}
-		_, err = a.engine.Apply(r.Context(), command)
+		command := engine.Command{Command: flows.Command{FlowID: c.flow, Owners: flows.Everyone, Actor: flows.ActorCallback,
+			Traceparent: requestOf(r.Context()).traceparent, Action: action}}
+		_, err = a.apply(r.Context(), command)
 		outcome := "resumed"
 		if errors.Is(err, flows.ErrWaitEnded) || errors.Is(err, flows.ErrNotFound) {
 			outcome = "already_resumed"

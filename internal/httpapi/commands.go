@@ -16,6 +16,7 @@ import (
 // call is one request for a change, sent alone or in a batch.
 type call struct {
 	caller       auth.Caller
+	traceparent  string
 	method, path string
 	body         []byte  // as received
 	ifMatch, key *string // the headers
@@ -23,7 +24,7 @@ type call struct {
 
 func callOf(ctx context.Context, ifMatch, key *string) call {
 	r := requestOf(ctx)
-	return call{caller: r.caller, method: r.method, path: r.path, body: r.body, ifMatch: ifMatch, key: key}
+	return call{caller: r.caller, traceparent: r.traceparent, method: r.method, path: r.path, body: r.body, ifMatch: ifMatch, key: key}
 }
 
 // command makes an engine's command of a call.
@@ -45,7 +46,8 @@ func (a *api) command(c call, id uuid.UUID, action flows.Action) (engine.Command
 		return none, newProblem(slugPreconditionRequired, "This server asks for an If-Match header with every change of a flow.")
 	}
 	command := engine.Command{Command: flows.Command{
-		FlowID: id, IfRevision: match.revision, Owners: c.caller.Owners, Actor: c.caller.Name, MaxState: a.options.MaxState, Action: action,
+		FlowID: id, IfRevision: match.revision, Owners: c.caller.Owners, Actor: c.caller.Name, Traceparent: c.traceparent,
+		MaxState: a.options.MaxState, Action: action,
 	}}
 	if c.caller.Limited {
 		command.CallerID, command.MaxOpen = c.caller.ID, a.options.MaxOpenFlows
@@ -110,7 +112,7 @@ func (a *api) change(ctx context.Context, id string, c call, action flows.Action
 	if err != nil {
 		return reply{}, err
 	}
-	return a.answer(a.engine.Apply(ctx, command))
+	return a.answer(a.apply(ctx, command))
 }
 
 // within refuses a JSON value of the body that is over the limit for states.

@@ -5,5 +5,3 @@
 // A request passes, in this order: request id and log, routing (so that 404 and 405 are right), query check, body guard,
 // schema, and the handler. Every error leaves through one table, in problem.go.
 package httpapi
-
-//go:generate go run ./reference ../../docs/reference.md

@@ -32,7 +32,6 @@ func (a *api) routeDocs(r chi.Router, doc *openapi3.T) error {
 	r.Get("/docs/*", withPolicy)
 	r.Get("/problems", a.serveProblem)
 	r.Get("/problems/{slug}", a.serveProblem)
-	r.Get("/", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/docs", http.StatusFound) })
 	return nil
 }
 

@@ -24,6 +24,7 @@ func (a *api) PublishExternalEvent(ctx context.Context, r oas.PublishExternalEve
 		return nil, err
 	}
 	published, err := a.engine.Publish(ctx, p)
+	a.options.Observer.Change("publish", outcomeOf(published.Replay, err))
 	switch {
 	case err != nil:
 		return nil, err
@@ -35,7 +36,8 @@ func (a *api) PublishExternalEvent(ctx context.Context, r oas.PublishExternalEve
 
 func (a *api) publication(c call, b oas.PublishEvent) (engine.Publication, error) {
 	p := engine.Publication{Keep: defaultEventTTL, Event: flows.ExternalEvent{
-		ID: newID(), Pair: flows.Pair{Topic: b.Topic, CorrelationID: b.CorrelationId}, FlowID: b.FlowId, Owners: c.caller.Owners, Payload: b.Payload, Actor: c.caller.Name,
+		ID: newID(), Pair: flows.Pair{Topic: b.Topic, CorrelationID: b.CorrelationId}, FlowID: b.FlowId, Owners: c.caller.Owners, Payload: b.Payload,
+		Actor: c.caller.Name, Traceparent: c.traceparent,
 	}}
 	if b.Ttl != nil {
 		period, err := parsePeriod(*b.Ttl)
@@ -114,8 +116,12 @@ func (a *api) ListExternalEvents(ctx context.Context, r oas.ListExternalEventsRe
 	q := store.ExternalEventQuery{
 		Owners: callerOf(ctx).Owners, Topic: value(p.Topic), CorrelationID: value(p.CorrelationId), Outcome: flows.EventOutcome(value(p.Outcome)), Limit: limitOf(p.Limit),
 	}
-	if p.Cursor != nil {
-		at, id, err := decodeTimed(cursorReceipts, *p.Cursor)
+	cursor, err := a.unveil(ctx, p.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	if cursor != nil {
+		at, id, err := decodeTimed(cursorReceipts, *cursor)
 		if err != nil {
 			return nil, err
 		}
@@ -127,7 +133,9 @@ func (a *api) ListExternalEvents(ctx context.Context, r oas.ListExternalEventsRe
 	}
 	next := ""
 	if found.Next != nil {
-		next = encodeTimed(cursorReceipts, found.Next.At, found.Next.ID)
+		if next, err = a.veil(ctx, encodeTimed(cursorReceipts, found.Next.At, found.Next.ID)); err != nil {
+			return nil, err
+		}
 	}
 	return page(found.Items, next, appendReceipt), nil
 }

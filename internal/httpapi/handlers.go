@@ -18,7 +18,7 @@ func (a *api) CreateFlow(ctx context.Context, r oas.CreateFlowRequestObject) (oa
 	if err != nil {
 		return nil, err
 	}
-	return a.answer(a.engine.Apply(ctx, command))
+	return a.answer(a.apply(ctx, command))
 }
 
 func (a *api) StartFlow(ctx context.Context, r oas.StartFlowRequestObject) (oas.StartFlowResponseObject, error) {

@@ -16,6 +16,7 @@ import (
 
 	"taskflow/internal/auth"
 	"taskflow/internal/auth/authtest"
+	"taskflow/internal/dashboard"
 	"taskflow/internal/engine"
 	"taskflow/internal/flows"
 	"taskflow/internal/httpapi"
@@ -131,6 +132,11 @@ func serve(t testing.TB, db store.Store, s setup) *client {
 	logged := &logBuffer{}
 	logger := slog.New(slog.NewTextHandler(logged, nil))
 	s.options.Logger, s.engine.Logger = logger, logger
+	pages, err := dashboard.Pages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.options.Pages = pages
 	closeStore := func() {
 		if err := db.Close(); err != nil {
 			t.Errorf("closing the store: %v", err)
@@ -176,7 +182,7 @@ func serve(t testing.TB, db store.Store, s setup) *client {
 	server.Start()
 	t.Cleanup(server.Close)
 	return &client{
-		t: t, url: server.URL, http: noRedirects(server.Client()), api: api, faulty: faulty, stopEngine: stop, closeStore: closeStore, logged: logged, reads: counter, keys: keys,
+		t: t, url: server.URL, http: noRedirects(server.Client()), api: api, store: db, faulty: faulty, stopEngine: stop, closeStore: closeStore, logged: logged, reads: counter, keys: keys,
 	}
 }
 
@@ -245,6 +251,7 @@ type client struct {
 	http *http.Client
 
 	api    *httpapi.Server
+	store  store.Store
 	faulty *storetest.Faulty
 	// stopEngine and closeStore may be called before the test's end, which calls them again.
 	stopEngine, closeStore func()

@@ -196,7 +196,7 @@ func (a *api) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 		header.Set("Allow", p.allow)
 	}
 	if p.status() >= 500 {
-		a.log.ErrorContext(r.Context(), "request failed", "request_id", id, "method", r.Method, "route", route(r), "problem", p.slug, "error", p.cause)
+		a.log.ErrorContext(r.Context(), "request failed", "request_id", id, requestOf(r.Context()).traceID(), "method", r.Method, "route", route(r), "problem", p.slug, "error", p.cause)
 	}
 	switch {
 	case p.retryAfter > 0:

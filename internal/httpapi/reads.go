@@ -64,6 +64,10 @@ func (a *api) GetFlow(ctx context.Context, r oas.GetFlowRequestObject) (oas.GetF
 }
 
 func (a *api) ListFlows(ctx context.Context, r oas.ListFlowsRequestObject) (oas.ListFlowsResponseObject, error) {
+	var err error
+	if r.Params.Cursor, err = a.unveil(ctx, r.Params.Cursor); err != nil {
+		return nil, err
+	}
 	q, err := flowQuery(r.Params)
 	if err != nil {
 		return nil, err
@@ -73,8 +77,12 @@ func (a *api) ListFlows(ctx context.Context, r oas.ListFlowsRequestObject) (oas.
 	if err != nil {
 		return nil, err
 	}
+	next, err := a.veil(ctx, encodeFlowPosition(q.Order, found.Next))
+	if err != nil {
+		return nil, err
+	}
 	urls := a.waitURLs(ctx)
-	return page(found.Items, encodeFlowPosition(q.Order, found.Next), func(out []byte, f *flows.Flow) []byte {
+	return page(found.Items, next, func(out []byte, f *flows.Flow) []byte {
 		return appendFlow(out, f, !q.WithoutState, urls(f))
 	}), nil
 }

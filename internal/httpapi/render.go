@@ -139,6 +139,9 @@ func appendEvent(out []byte, e flows.Event) []byte {
 	w.raw("payload", e.Payload)
 	w.text("actor", e.Actor)
 	w.time("at", e.At)
+	if e.Traceparent != "" {
+		w.text("traceparent", e.Traceparent)
+	}
 	return append(w.out, '}')
 }
 

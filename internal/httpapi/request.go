@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"regexp"
 	"runtime/debug"
@@ -20,10 +21,13 @@ import (
 type request struct {
 	id     string
 	caller auth.Caller // who sent it, once authorize has found out
-	method string
-	path   string // as received, escaped
-	body   []byte // as received
-	value  any    // of the body, as guardJSON returns it
+	// traceparent is where the request stands in a trace; "" where it stands in none. With tracing it is this server's own
+	// span, else the caller's header.
+	traceparent string
+	method      string
+	path        string // as received, escaped
+	body        []byte // as received
+	value       any    // of the body, as guardJSON returns it
 	// ifMatch is the header of a call that takes none: it is refused, not passed over.
 	ifMatch *string
 	accept  []string
@@ -32,6 +36,7 @@ type request struct {
 	// open is the request's context without the deadline of an answer: it ends when the client goes, or the server. It is
 	// for what lasts longer, a stream or a wait.
 	open       context.Context
+	lasting    bool // it became a stream or a wait
 	connection *http.ResponseController
 }
 
@@ -69,8 +74,8 @@ func requestID(ctx context.Context) string {
 
 var safeID = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,128}$`)
 
-// identify gives each request an id (its own X-Request-Id, where it is a plain one) and a deadline, logs how it went,
-// and answers a panic with a problem.
+// identify gives each request an id (its own X-Request-Id, where it is a plain one), its place in a trace and a deadline,
+// tells how it went, and answers a panic with a problem.
 func (a *api) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
@@ -86,7 +91,8 @@ func (a *api) identify(next http.Handler) http.Handler {
 		if prefer := r.Header["Prefer"]; len(prefer) > 1 { // RFC 7240: as one line
 			r.Header.Set("Prefer", strings.Join(prefer, ", "))
 		}
-		info.open = context.WithValue(r.Context(), requestKey{}, info)
+		traced, ended := a.trace(r, info)
+		info.open = context.WithValue(traced, requestKey{}, info)
 		ctx, cancel := context.WithTimeout(info.open, a.options.RequestTimeout)
 		defer cancel()
 		r = r.WithContext(ctx)
@@ -96,13 +102,18 @@ func (a *api) identify(next http.Handler) http.Handler {
 		recorder := &statusRecorder{ResponseWriter: w, stopping: &a.stopping}
 		defer func() {
 			if p := recover(); p != nil {
-				a.log.ErrorContext(ctx, "panic in a handler", "request_id", info.id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				a.log.ErrorContext(ctx, "panic in a handler", "request_id", info.id, info.traceID(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 				if recorder.status == 0 {
 					a.writeProblem(recorder, r, fmt.Errorf("panic: %v", p))
 				}
 			}
-			a.log.DebugContext(ctx, "request", "request_id", info.id, "method", r.Method, "route", route(r),
-				"status", recorder.status, "duration", time.Since(began))
+			took, pattern := time.Since(began), route(r)
+			ended(pattern, recorder.status)
+			a.options.Observer.Request(pattern, r.Method, recorder.status, took, info.lasting)
+			if a.log.Enabled(ctx, slog.LevelDebug) {
+				a.log.DebugContext(ctx, "request", "request_id", info.id, info.traceID(), "method", r.Method, "route", pattern,
+					"status", recorder.status, "duration", took)
+			}
 		}()
 		next.ServeHTTP(recorder, r)
 	})

@@ -16,7 +16,7 @@ func TestMethodsThatARouteDoesNotTake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	routes := map[string][]string{"/openapi.json": {"GET"}, "/openapi.yaml": {"GET"}, "/docs": {"GET"}, "/problems": {"GET"}, "/problems/internal": {"GET"}, "/": {"GET"}}
+	routes := map[string][]string{"/openapi.json": {"GET"}, "/openapi.yaml": {"GET"}, "/docs": {"GET"}, "/problems": {"GET"}, "/problems/internal": {"GET"}, "/": {"GET"}, "/dashboard/main.js": {"GET"}}
 	for pattern, item := range doc.Paths.Map() {
 		for method := range item.Operations() {
 			routes[pattern] = append(routes[pattern], method)
@@ -51,7 +51,7 @@ func TestRoutesThatDoNotExist(t *testing.T) {
 	flow := api.created("")
 	for _, path := range []string{
 		"/flow", "/flows/", "/Flows", "//flows", flow + "/", flow + "/finish/", flow + "/stop", flow + "/steps/", flow + "/steps/a/b",
-		flow + "/../x", "/v1/flows", "/problems/unknown", "/problems/", "/favicon.ico", "/docs2", "/batch/", "/%66lows/x/y", "/external-events/", "/callbacks", "/callbacks/", "/callbacks/a/b", "/metrics",
+		flow + "/../x", "/v1/flows", "/problems/unknown", "/problems/", "/favicon.ico", "/docs2", "/batch/", "/%66lows/x/y", "/external-events/", "/callbacks", "/callbacks/", "/callbacks/a/b", "/metrics", "/dashboard", "/dashboard/", "/dashboard/none.js",
 	} {
 		for _, method := range []string{"GET", "POST", "DELETE", "PATCH", "NONSENSE"} {
 			if strings.HasPrefix(path, "/problems") && method != "GET" {

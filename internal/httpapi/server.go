@@ -21,7 +21,7 @@ import (
 	"github.com/go-chi/cors"
 )
 
-// Options of the server. All but Logger must be set; cmd/server has their defaults.
+// Options of the server. Those up to SecretKey must be set; cmd/server has their defaults.
 type Options struct {
 	// RequireIfMatch answers a change of a flow without If-Match with 428.
 	RequireIfMatch bool
@@ -53,7 +53,16 @@ type Options struct {
 	MaxOpenFlows int64
 	// SecretKey, 32 bytes, seals the secrets of verified callbacks; nil keeps them as they are.
 	SecretKey []byte
-	Logger    *slog.Logger
+	// Pages are served by GET and HEAD as they are, to everybody, each at its path: the dashboard. None may be at a path of
+	// the API.
+	Pages  map[string]http.Handler
+	Logger *slog.Logger
+	// Observer is told of requests and changes; nil is nobody.
+	Observer Observer
+	// Trace begins the spans of requests; nil is no tracing.
+	Trace TraceRequest
+	// Metrics serves /metrics; nil is no such route, as where they are served on an address of their own.
+	Metrics http.Handler
 }
 
 // Server answers the API.
@@ -87,6 +96,9 @@ func New(ctx context.Context, e *engine.Engine, reader store.Reader, o Options) 
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Observer == nil {
+		o.Observer = unobserved{}
+	}
 	if o.Gate == nil {
 		return nil, errors.New("nothing says who may call")
 	}
@@ -116,12 +128,18 @@ func New(ctx context.Context, e *engine.Engine, reader store.Reader, o Options) 
 	if err := a.routeDocs(r, doc); err != nil {
 		return nil, err
 	}
+	for path, page := range o.Pages {
+		r.Method(http.MethodGet, path, page)
+	}
 	badRequest := func(w http.ResponseWriter, r *http.Request, err error) { a.writeProblem(w, r, bindingProblem(err)) }
 	strict := oas.NewStrictHandlerWithOptions(a, nil, oas.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc: badRequest, ResponseErrorHandlerFunc: a.writeProblem,
 	})
 	oas.HandlerWithOptions(strict, oas.ChiServerOptions{BaseRouter: r.With(a.authorize, a.check), ErrorHandlerFunc: badRequest})
 	a.routeCallbacks(r)
+	if o.Metrics != nil {
+		r.With(a.only(auth.Admin)).Method(http.MethodGet, "/metrics", o.Metrics)
+	}
 	refreshing, stop := context.WithCancel(context.Background())
 	server := &Server{Handler: r, api: a, stop: stop}
 	server.work.Go(func() { a.keys.refreshAll(refreshing) })
@@ -163,7 +181,7 @@ func (a *api) crossOrigin() (func(http.Handler) http.Handler, error) {
 	headers := cors.Handler(cors.Options{
 		AllowedOrigins: a.options.CORSOrigins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
-		AllowedHeaders: []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", "Prefer", "X-Request-Id"},
+		AllowedHeaders: []string{"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", "Prefer", "Traceparent", "Tracestate", "X-Request-Id"},
 		ExposedHeaders: []string{"ETag", "Location", "Idempotent-Replayed", "Preference-Applied", "Retry-After", "Taskflow-Stale-Observation", "WWW-Authenticate", "X-Request-Id"},
 		MaxAge:         600, // seconds
 	})

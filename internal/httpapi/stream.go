@@ -80,7 +80,9 @@ func (a *api) open(ctx context.Context) (release func(), err error) {
 		released()
 		return nil, newProblem(slugOverloaded, "Too many streams are open.")
 	}
-	return func() { a.streams.Add(-1); released() }, nil
+	a.options.Observer.Streams(1)
+	requestOf(ctx).lasting = true
+	return func() { a.streams.Add(-1); a.options.Observer.Streams(-1); released() }, nil
 }
 
 func (s *stream) VisitListEventsResponse(w http.ResponseWriter) error     { return s.serve(w) }

@@ -1,10 +1,14 @@
 package httpapi_test
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
+
+	"taskflow/internal/auth"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/google/uuid"
@@ -101,10 +105,10 @@ func TestTenants_Lists(t *testing.T) {
 func TestTenants_Cursors(t *testing.T) {
 	eachStore(t, func(t *testing.T, all *client) {
 		kate, bob := all.as("kate"), all.as("bob")
-		var mine []string
+		var mine, theirs []string
 		for range 3 {
 			mine = append(mine, bob.create(`"owner_session_key":"agent:bob:1"`).ID)
-			kate.created("")
+			theirs = append(theirs, kate.created(""))
 		}
 		for _, order := range []string{"created_at", "-created_at", "updated_at", "-updated_at"} {
 			seen, path := 0, "/flows?limit=1&order="+order
@@ -119,12 +123,28 @@ func TestTenants_Cursors(t *testing.T) {
 					break
 				}
 				cursor = "&cursor=" + a.next()
+				wantVeiled(t, a.next(), append(theirs, mine...))
+				kate.get(path+cursor).problem(400, "invalid-request")
 			}
 			if seen != len(mine) {
 				t.Errorf("%s: bob sees %d flows, has %d", order, seen, len(mine))
 			}
 		}
 	}, twoTenants)
+}
+
+// wantVeiled holds that none of the ids can be read from a cursor.
+func wantVeiled(t *testing.T, cursor string, ids []string) {
+	t.Helper()
+	raw, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil {
+		t.Errorf("cursor %q: %v", cursor, err)
+	}
+	for _, id := range ids {
+		if parsed := uuid.MustParse(strings.TrimPrefix(id, "/flows/")); bytes.Contains(raw, parsed[:]) {
+			t.Errorf("the cursor names flow %s", id)
+		}
+	}
 }
 
 // TestTenants_Create holds that nobody makes a flow for another owner, and learns no more of a taken id than that.
@@ -226,5 +246,47 @@ func TestTenants_Keys(t *testing.T) {
 			t.Error("two callers share a key")
 		}
 		all.as("root").post("/flows", createBody(""), "Idempotency-Key: k").want(201).hasHeader("Idempotent-Replayed", "")
+	}, twoTenants)
+}
+
+// TestTenants_Streams holds that a live stream shows a caller's own events alone, one after the other, and that a caller
+// has no more streams than it may.
+func TestTenants_Streams(t *testing.T) {
+	eachStore(t, func(t *testing.T, all *client) {
+		kate, bob := all.as("kate"), all.as("bob")
+		s := kate.stream("/events?after=0", "Authorization", kate.credentials)
+		for range 2 {
+			bob.create(`"owner_session_key":"agent:bob:1"`)
+			hers := kate.create("").ID
+			if e, err := s.NextEvent(); err != nil || e.FlowID != hers {
+				t.Fatalf("her stream has %+v, %v; want the event of %s", e, err, hers)
+			}
+		}
+		kate.noStream(429, "too-many-requests", "/events", "Authorization", kate.credentials)
+		kate.get("/events?after=999999", "Prefer: wait=1").problem(429, "too-many-requests")
+		bob.stream("/events", "Authorization", bob.credentials)
+	}, twoTenants, func(s *setup) { s.options.Streams = auth.NewStreams(1) })
+}
+
+// TestStreamEndsWithItsKey holds that a revoked key reads nothing on, neither in a stream that it opened before nor in a
+// read that waits.
+func TestStreamEndsWithItsKey(t *testing.T) {
+	eachStore(t, func(t *testing.T, all *client) {
+		kate := all.as("kate")
+		hers := kate.create("")
+		s := kate.stream("/events?after=0", "Authorization", kate.credentials)
+		if _, err := s.NextEvent(); err != nil {
+			t.Fatal(err)
+		}
+		if err := all.store.RevokeAPIKey(t.Context(), strings.Split(all.keys["kate"], "_")[1]); err != nil {
+			t.Fatal(err)
+		}
+		waits := kate.get("/flows/"+hers.ID, `If-None-Match: "0"`, "Prefer: wait=5")
+		if waits.status != http.StatusUnauthorized {
+			t.Errorf("a read that waits is answered %d, want 401", waits.status)
+		}
+		if e, err := s.NextEvent(); err == nil {
+			t.Errorf("the stream goes on with %+v", e)
+		}
 	}, twoTenants)
 }

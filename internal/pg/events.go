@@ -76,8 +76,8 @@ func eventsStatement(q *store.EventQuery) (sql *statement, examined int) {
 
 // selectTail walks the feed by its index and looks each flow up; the inner limit keeps the planner from any other way.
 const selectTail = `
-select ` + eventColumns + `, f.owner_session_key, f.controller_id, f.mode
-from (select ` + eventColumns + ` from events e where e.seq > $1 order by e.seq limit $2) e
+select f.owner_session_key, f.controller_id, f.mode, ` + eventColumns + `
+from (select e.* from events e where e.seq > $1 order by e.seq limit $2) e
 cross join lateral (select f.owner_session_key, f.controller_id, f.mode from flows f where f.id = e.flow_id limit 1) f
 order by e.seq`
 
@@ -95,8 +95,6 @@ func (s *Store) Tail(ctx context.Context, after int64, limit int) (list []store.
 }
 
 func scanFeedEvent(row pgx.CollectableRow) (e store.FeedEvent, err error) {
-	err = row.Scan(&e.Seq, (*[16]byte)(&e.FlowID), &e.Revision, (*string)(&e.Kind), (*[]byte)(&e.Payload), &e.Actor, &e.At,
-		&e.OwnerSessionKey, &e.ControllerID, (*string)(&e.Mode))
-	e.At = e.At.UTC()
+	e.Event, err = scanEventAfter(row, &e.OwnerSessionKey, &e.ControllerID, (*string)(&e.Mode))
 	return e, err
 }

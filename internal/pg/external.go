@@ -17,15 +17,17 @@ const (
 
 	upsertExternalEvents = `
 insert into external_events (id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows,
-    flow_count, owners)
-select id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows, flow_count, owners
+    flow_count, owners, traceparent)
+select id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows, flow_count, owners,
+    nullif(traceparent, '')
 from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::json[], $6::text[], $7::timestamptz[],
-    $8::timestamptz[], $9::text[], $10::json[], $11::bigint[], $12::text[])
-    as u(id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows, flow_count, owners)
+    $8::timestamptz[], $9::text[], $10::json[], $11::bigint[], $12::text[], $13::text[])
+    as u(id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows, flow_count, owners,
+    traceparent)
 on conflict (id) do update set topic = excluded.topic, correlation_id = excluded.correlation_id,
     flow_id = excluded.flow_id, payload = excluded.payload, actor = excluded.actor, at = excluded.at,
     expires_at = excluded.expires_at, outcome = excluded.outcome, flows = excluded.flows,
-    flow_count = excluded.flow_count, owners = excluded.owners`
+    flow_count = excluded.flow_count, owners = excluded.owners, traceparent = excluded.traceparent`
 
 	// outcomeNow is flows.ExternalEvent.OutcomeAt by the database's clock.
 	outcomeNow = `case when x.outcome = 'buffered' and x.expires_at <= statement_timestamp() then 'expired'
@@ -33,7 +35,7 @@ on conflict (id) do update set topic = excluded.topic, correlation_id = excluded
 
 	// receiptColumns are externalColumns with the outcome as of now.
 	receiptColumns = `x.id, x.topic, x.correlation_id, x.flow_id, x.payload, x.actor, x.at, x.expires_at, ` + outcomeNow + `,
-		x.flows, x.flow_count, x.owners`
+		x.flows, x.flow_count, x.owners, coalesce(x.traceparent, '')`
 
 	selectReceipt = `select ` + receiptColumns + ` from external_events x where x.id = ?`
 
@@ -69,7 +71,8 @@ func queueExternalEvents(batch *pgx.Batch, events []*flows.ExternalEvent) {
 		column(events, func(e event) string { return string(e.Outcome) }),
 		column(events, func(e event) []byte { return encodeResumed(e.Flows) }),
 		column(events, func(e event) int64 { return e.FlowCount }),
-		column(events, func(e event) string { return string(e.Owners) }))
+		column(events, func(e event) string { return string(e.Owners) }),
+		column(events, func(e event) string { return e.Traceparent }))
 }
 
 // ExternalEvent implements store.Reader.

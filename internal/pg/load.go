@@ -88,7 +88,10 @@ func (t *tx) LoadDue(limit int) (store.Snapshot, error) {
 func (t *tx) start(batch *pgx.Batch, snapshot *store.Snapshot) error {
 	t.begun = true
 	batch.Queue(loadClock).QueryRow(func(row pgx.Row) error { return row.Scan(&snapshot.Now, &t.xid) })
-	if t.err = t.conn.SendBatch(t.ctx, batch).Close(); t.err != nil {
+	end := t.hooks.roundTrip(t.ctx, "load")
+	t.err = t.conn.SendBatch(t.ctx, batch).Close()
+	end(t.err)
+	if t.err != nil {
 		return t.err
 	}
 	snapshot.Now = snapshot.Now.UTC()

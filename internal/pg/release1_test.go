@@ -151,7 +151,8 @@ func TestRelease1BesideThis(t *testing.T) {
 // A migration that was cut off is taken up again.
 func TestMigrationRunAgain(t *testing.T) {
 	t.Parallel()
-	url := pgtest.Database(t)
+	url := pgtest.Empty(t)
+	must(t, pg.Migrate(t.Context(), url, 2))
 	exec(t, connect(t, url), `
 		delete from goose_db_version where version_id >= 2;
 		drop table callback_keys;

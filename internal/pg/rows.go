@@ -24,11 +24,11 @@ const (
 	stepColumns = `s.id, s.flow_id, s.run_id, s.runtime, s.task, s.status, s.child_session_key, s.result,
 		s.observed_at, s.created_at, s.updated_at`
 
-	eventColumns = `e.seq, e.flow_id, e.revision, e.kind, e.payload, e.actor, e.at`
+	eventColumns = `e.seq, e.flow_id, e.revision, e.kind, e.payload, e.actor, e.at, coalesce(e.traceparent, '')`
 
 	// externalColumns has the outcome as it was written.
 	externalColumns = `x.id, x.topic, x.correlation_id, x.flow_id, x.payload, x.actor, x.at, x.expires_at, x.outcome,
-		x.flows, x.flow_count, x.owners`
+		x.flows, x.flow_count, x.owners, coalesce(x.traceparent, '')`
 )
 
 // scanFlow reads the columns flowColumns.
@@ -82,7 +82,7 @@ func scanStep(row pgx.CollectableRow) (*flows.Step, error) {
 func scanEventAfter(row pgx.CollectableRow, before ...any) (flows.Event, error) {
 	var e flows.Event
 	err := row.Scan(append(before, &e.Seq, (*[16]byte)(&e.FlowID), &e.Revision, (*string)(&e.Kind),
-		(*[]byte)(&e.Payload), &e.Actor, &e.At)...)
+		(*[]byte)(&e.Payload), &e.Actor, &e.At, &e.Traceparent)...)
 	if err != nil {
 		return e, fmt.Errorf("reading an event: %w", err)
 	}
@@ -124,7 +124,7 @@ func scanExternalEventAfter(row pgx.CollectableRow, before ...any) (*flows.Exter
 	var text []byte
 	err := row.Scan(append(before, (*[16]byte)(&e.ID), &e.Pair.Topic, &e.Pair.CorrelationID, &flowID,
 		(*[]byte)(&e.Payload), &e.Actor, &e.At, &e.ExpiresAt, (*string)(&e.Outcome), &text, &e.FlowCount,
-		(*string)(&e.Owners))...)
+		(*string)(&e.Owners), &e.Traceparent)...)
 	if err != nil {
 		return nil, fmt.Errorf("reading an external event: %w", err)
 	}

@@ -89,7 +89,9 @@ func (s *Store) settle(ctx context.Context, t *tx, cause error) (fault, error) {
 }
 
 // ask asks once.
-func (s *Store) ask(ctx context.Context, t *tx) (outcome, error) {
+func (s *Store) ask(ctx context.Context, t *tx) (_ outcome, err error) {
+	end := s.hooks.roundTrip(ctx, "settle")
+	defer func() { end(err) }()
 	conn, err := pgx.ConnectConfig(ctx, s.single.Copy())
 	if err != nil {
 		return pending, err

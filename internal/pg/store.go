@@ -26,6 +26,7 @@ type Options struct {
 	Writers int // connections for changes, default 4
 	Readers int // connections for reads, default 16
 	Logger  *slog.Logger
+	Hooks   Hooks
 }
 
 // Store is a PostgreSQL database. It is safe for concurrent use.
@@ -35,6 +36,7 @@ type Store struct {
 	// single is how to connect outside the pools.
 	single *pgx.ConnConfig
 	logger *slog.Logger
+	hooks  Hooks
 	// patience is how long to ask for the outcome of a commit.
 	patience time.Duration
 
@@ -53,7 +55,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{single: config.ConnConfig.Copy(), logger: o.Logger, patience: settleTimeout}
+	s := &Store{single: config.ConnConfig.Copy(), logger: o.Logger, hooks: o.Hooks, patience: settleTimeout}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}

@@ -29,6 +29,7 @@ func (s *Store) Update(ctx context.Context, fn func(store.Tx) error) error {
 		if met[f]++; met[f] > f.tries() {
 			return f.wrap(err)
 		}
+		s.hooks.retried(f)
 		s.logger.DebugContext(ctx, "running a change again", "cause", err)
 	}
 }
@@ -42,7 +43,7 @@ func (s *Store) attempt(ctx context.Context, fn func(store.Tx) error) (fault, er
 		return faultIn(ctx, nil, err)
 	}
 	defer conn.Release()
-	t := &tx{ctx: loading, conn: conn.Conn()}
+	t := &tx{ctx: loading, conn: conn.Conn(), hooks: &s.hooks}
 	defer t.rollback()
 	err = fn(t)
 	if t.err != nil {
@@ -72,7 +73,9 @@ func (s *Store) commit(ctx context.Context, t *tx) (fault, error) {
 		tag = answer
 		return nil
 	})
+	end := s.hooks.roundTrip(sending, "commit")
 	err := t.conn.SendBatch(sending, &batch).Close()
+	end(err)
 	var pgErr *pgconn.PgError
 	switch {
 	case err == nil && tag.String() == "COMMIT":
@@ -98,6 +101,7 @@ func faultIn(ctx context.Context, conn *pgx.Conn, err error) (fault, error) {
 type tx struct {
 	ctx    context.Context // of this run, up to the commit
 	conn   *pgx.Conn
+	hooks  *Hooks
 	begun  bool
 	xid    string // the transaction's id in the database
 	writes store.Writes
@@ -168,5 +172,8 @@ func (s *Store) once(ctx context.Context, pool *pgxpool.Pool, fn func(context.Co
 		return faultIn(ctx, nil, err)
 	}
 	defer conn.Release()
-	return faultIn(ctx, conn.Conn(), fn(limited, conn.Conn()))
+	end := s.hooks.roundTrip(limited, "read")
+	err = fn(limited, conn.Conn())
+	end(err)
+	return faultIn(ctx, conn.Conn(), err)
 }

@@ -90,6 +90,15 @@ insert into events (seq, flow_id, revision, kind, payload, actor, at)
 select counter.before + u.n, u.flow_id, u.revision, u.kind, u.payload, u.actor, u.at
 from counter, unnest($1::uuid[], $2::bigint[], $3::text[], $4::json[], $5::text[], $6::timestamptz[])
     with ordinality as u(flow_id, revision, kind, payload, actor, at, n)`
+
+	// appendTracedEvents is appendEvents where some event has a traceparent: most servers see none, and each array costs.
+	appendTracedEvents = `
+with counter as (
+    update feed set seq = seq + cardinality($1::uuid[]) returning seq - cardinality($1::uuid[]) as before)
+insert into events (seq, flow_id, revision, kind, payload, actor, at, traceparent)
+select counter.before + u.n, u.flow_id, u.revision, u.kind, u.payload, u.actor, u.at, nullif(u.traceparent, '')
+from counter, unnest($1::uuid[], $2::bigint[], $3::text[], $4::json[], $5::text[], $6::timestamptz[],
+    $7::text[]) with ordinality as u(flow_id, revision, kind, payload, actor, at, traceparent, n)`
 )
 
 // queueWrites queues the statements that write w.
@@ -305,11 +314,17 @@ func queueOpen(batch *pgx.Batch, changes map[string]int64) {
 
 func queueEvents(batch *pgx.Batch, events []flows.Event) {
 	type event = flows.Event
-	batch.Queue(appendEvents,
+	args := []any{
 		column(events, func(e event) [16]byte { return e.FlowID }),
 		column(events, func(e event) int64 { return e.Revision }),
 		column(events, func(e event) string { return string(e.Kind) }),
 		column(events, func(e event) []byte { return e.Payload }),
 		column(events, func(e event) string { return e.Actor }),
-		column(events, func(e event) time.Time { return e.At }))
+		column(events, func(e event) time.Time { return e.At }),
+	}
+	if !slices.ContainsFunc(events, func(e event) bool { return e.Traceparent != "" }) {
+		batch.Queue(appendEvents, args...)
+		return
+	}
+	batch.Queue(appendTracedEvents, append(args, column(events, func(e event) string { return e.Traceparent }))...)
 }

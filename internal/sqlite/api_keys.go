@@ -17,7 +17,7 @@ FROM api_keys ORDER BY created_at, id`
 // APIKeys implements [store.Reader].
 func (s *Store) APIKeys(ctx context.Context) ([]store.APIKey, error) {
 	var keys []store.APIKey
-	err := s.read(func() error {
+	err := s.read(ctx, func() error {
 		return s.each(ctx, func(r row) error {
 			keys = append(keys, store.APIKey{})
 			return scanAPIKey(r, &keys[len(keys)-1])

@@ -11,7 +11,7 @@ const selectCallbackKeys = `SELECT id, secret, created_at FROM callback_keys ORD
 // CallbackKeys implements [store.Reader].
 func (s *Store) CallbackKeys(ctx context.Context) ([]store.CallbackKey, error) {
 	var keys []store.CallbackKey
-	err := s.read(func() error {
+	err := s.read(ctx, func() error {
 		return s.each(ctx, func(r row) error {
 			keys = append(keys, store.CallbackKey{})
 			key := &keys[len(keys)-1]

@@ -18,7 +18,7 @@ func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage
 	if eventFilters(&q).parts != nil {
 		list = s.someEvents
 	}
-	err := s.read(func() (err error) {
+	err := s.read(ctx, func() (err error) {
 		page, err = list(ctx, &q)
 		if err == nil && q.FromFlow && len(page.Items) == 0 {
 			err = s.flowExists(ctx, q.FlowID, q.Owners)
@@ -145,17 +145,18 @@ func eventFilters(q *store.EventQuery) *clause {
 
 // selectTail walks the feed, and never the flows.
 const selectTail = `
-SELECT e.seq, e.flow_id, e.revision, e.kind, e.payload, e.actor, e.at, f.owner_session_key, f.controller_id, f.mode
+SELECT e.seq, e.flow_id, e.revision, e.kind, e.payload, e.actor, e.at, coalesce(e.traceparent, ''),
+	f.owner_session_key, f.controller_id, f.mode
 FROM events e CROSS JOIN flows f ON f.id = e.flow_id
 WHERE e.seq > ? ORDER BY e.seq LIMIT ?`
 
 // Tail implements [store.Reader].
 func (s *Store) Tail(ctx context.Context, after int64, limit int) (list []store.FeedEvent, err error) {
-	err = s.read(func() error {
+	err = s.read(ctx, func() error {
 		return s.each(ctx, func(r row) error {
 			var e store.FeedEvent
 			err := r.Scan(&e.Seq, &e.FlowID, &e.Revision, &e.Kind, (*[]byte)(&e.Payload), &e.Actor, micros{&e.At},
-				&e.OwnerSessionKey, &e.ControllerID, &e.Mode)
+				&e.Traceparent, &e.OwnerSessionKey, &e.ControllerID, &e.Mode)
 			list = append(list, e)
 			return err
 		}, selectTail, after, limit)

@@ -12,7 +12,8 @@ import (
 	"github.com/google/uuid"
 )
 
-const externalColumns = `id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows, flow_count, owners`
+const externalColumns = `id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows, flow_count, owners,
+	coalesce(traceparent, '')`
 
 const selectExternal = `SELECT ` + externalColumns + ` FROM external_events WHERE id = ?`
 
@@ -21,7 +22,7 @@ func scanExternal(r row, e *flows.ExternalEvent) error {
 	var only uuid.NullUUID
 	var resumed []byte
 	err := r.Scan(&e.ID, &e.Pair.Topic, &e.Pair.CorrelationID, &only, (*[]byte)(&e.Payload), &e.Actor, micros{&e.At},
-		micros{&e.ExpiresAt}, &e.Outcome, &resumed, &e.FlowCount, &e.Owners)
+		micros{&e.ExpiresAt}, &e.Outcome, &resumed, &e.FlowCount, &e.Owners, &e.Traceparent)
 	if err != nil {
 		return err
 	}
@@ -63,11 +64,13 @@ func encodeResumed(list []flows.ResumedFlow) (string, error) {
 }
 
 const upsertExternal = `
-INSERT INTO external_events (` + externalColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO external_events (id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows, flow_count,
+	owners, traceparent)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''))
 ON CONFLICT (id) DO UPDATE SET topic = excluded.topic, correlation_id = excluded.correlation_id,
 	flow_id = excluded.flow_id, payload = excluded.payload, actor = excluded.actor, at = excluded.at,
 	expires_at = excluded.expires_at, outcome = excluded.outcome, flows = excluded.flows,
-	flow_count = excluded.flow_count, owners = excluded.owners`
+	flow_count = excluded.flow_count, owners = excluded.owners, traceparent = excluded.traceparent`
 
 func (t *tx) saveExternal(e *flows.ExternalEvent) {
 	resumed, err := encodeResumed(e.Flows)
@@ -83,13 +86,13 @@ func (t *tx) saveExternal(e *flows.ExternalEvent) {
 		payload = string(e.Payload)
 	}
 	t.do(upsertExternal, e.ID[:], e.Pair.Topic, e.Pair.CorrelationID, only, payload, e.Actor, e.At.UnixMicro(),
-		e.ExpiresAt.UnixMicro(), string(e.Outcome), resumed, e.FlowCount, string(e.Owners))
+		e.ExpiresAt.UnixMicro(), string(e.Outcome), resumed, e.FlowCount, string(e.Owners), e.Traceparent)
 }
 
 // ExternalEvent implements [store.Reader].
 func (s *Store) ExternalEvent(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.ExternalEvent, error) {
 	e := new(flows.ExternalEvent)
-	err := s.read(func() error {
+	err := s.read(ctx, func() error {
 		condition, args := covered("owners", owners)
 		return s.one(ctx, func(r row) error { return scanExternal(r, e) }, selectExternal+" AND "+condition,
 			append([]any{id[:]}, args...)...)
@@ -108,7 +111,7 @@ WHERE outcome = 'delivering' ORDER BY at, id LIMIT ?`
 // Delivering implements [store.Reader].
 func (s *Store) Delivering(ctx context.Context, limit int) ([]uuid.UUID, error) {
 	var ids []uuid.UUID
-	err := s.read(func() error {
+	err := s.read(ctx, func() error {
 		return s.each(ctx, func(r row) error {
 			ids = append(ids, uuid.UUID{})
 			return r.Scan(&ids[len(ids)-1])
@@ -124,7 +127,7 @@ func (s *Store) Delivering(ctx context.Context, limit int) ([]uuid.UUID, error) 
 // then the events themselves, by their ids.
 func (s *Store) ExternalEvents(ctx context.Context, q store.ExternalEventQuery) (store.ExternalEventPage, error) {
 	var page store.ExternalEventPage
-	err := s.read(func() error {
+	err := s.read(ctx, func() error {
 		byID, err := s.stmt(ctx, selectExternal)
 		if err != nil {
 			return err

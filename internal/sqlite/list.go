@@ -55,7 +55,7 @@ func (s *Store) Flows(ctx context.Context, q store.FlowQuery) (store.FlowPage, e
 	if !q.Narrow() {
 		return page, nil
 	}
-	err := s.read(func() error {
+	err := s.read(ctx, func() error {
 		byID, err := s.stmt(ctx, one)
 		if err != nil {
 			return err

@@ -64,7 +64,7 @@ func fill(t *testing.T, path string, n int) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if n < 3 { // the second one serves the words of the first
+	if n < 4 { // the schemas between serve that release too
 		release1{t, s}.create(aFlow(n))
 		return
 	}

@@ -15,12 +15,14 @@ import (
 )
 
 // read runs an operation on the readers and says in the store's terms why it failed.
-func (s *Store) read(fn func() error) error {
+func (s *Store) read(ctx context.Context, fn func() error) error {
 	if err := s.enter(); err != nil {
 		return err
 	}
 	defer s.running.Done()
+	end := s.hooks.roundTrip(ctx, "read")
 	err := fn()
+	end(err)
 	if errors.Is(err, flows.ErrNotFound) {
 		return flows.ErrNotFound
 	}
@@ -103,7 +105,7 @@ func (s *Store) snapshot(ctx context.Context, fn func(*sql.Tx) error) error {
 // Flow implements [store.Reader].
 func (s *Store) Flow(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.Flow, error) {
 	f := new(flows.Flow)
-	err := s.read(func() error {
+	err := s.read(ctx, func() error {
 		condition, args := covered("owner_session_key", owners)
 		return s.one(ctx, func(r row) error { return scanFlow(r, f) }, selectFlow+" AND "+condition, append([]any{id[:]}, args...)...)
 	})
@@ -116,7 +118,7 @@ func (s *Store) Flow(ctx context.Context, id uuid.UUID, owners flows.Owners) (*f
 // Step implements [store.Reader].
 func (s *Store) Step(ctx context.Context, key store.StepKey, owners flows.Owners) (*flows.Step, error) {
 	step := new(flows.Step)
-	err := s.read(func() error {
+	err := s.read(ctx, func() error {
 		condition, args := flowCovered(key.FlowID, owners)
 		return s.one(ctx, func(r row) error { return scanStep(r, step) }, selectStep+" AND "+condition,
 			append([]any{key.FlowID[:], key.RunID}, args...)...)
@@ -143,7 +145,7 @@ func (s *Store) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, e
 	}
 	condition, conditionArgs := flowCovered(q.FlowID, q.Owners)
 	args := append(append([]any{q.FlowID[:], after, afterID}, conditionArgs...), q.Limit+1)
-	err := s.read(func() error {
+	err := s.read(ctx, func() error {
 		err := s.each(ctx, func(r row) error {
 			step := new(flows.Step)
 			page.Items = append(page.Items, step)
@@ -189,7 +191,7 @@ WHERE due_at IS NOT NULL AND waiting_since IS NOT NULL ORDER BY due_at, id LIMIT
 
 // NextDue implements [store.Reader].
 func (s *Store) NextDue(ctx context.Context) (at time.Time, in time.Duration, ok bool, err error) {
-	err = s.read(func() error {
+	err = s.read(ctx, func() error {
 		return s.one(ctx, func(r row) error { return r.Scan(micros{&at}) }, selectNextDue)
 	})
 	switch {
@@ -207,7 +209,7 @@ func (s *Store) Stats(ctx context.Context, owners flows.Owners) (store.Stats, er
 	for _, status := range flows.Statuses {
 		stats.ByStatus[status] = 0
 	}
-	err := s.read(func() error {
+	err := s.read(ctx, func() error {
 		return s.snapshot(ctx, func(tx *sql.Tx) error { return readStats(ctx, tx, owners, &stats) })
 	})
 	if err != nil {
@@ -291,7 +293,7 @@ const (
 // SchemaVersion implements [store.Reader]; a file that [Migrate] has never seen has version 0.
 func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 	var version int64
-	err := s.read(func() (err error) {
+	err := s.read(ctx, func() (err error) {
 		version, err = s.schemaVersion(ctx)
 		return err
 	})

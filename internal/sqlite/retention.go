@@ -73,7 +73,7 @@ func (s *Store) Prune(ctx context.Context, endedBefore time.Time, limit int) (in
 // CountEnded implements [store.Reader].
 func (s *Store) CountEnded(ctx context.Context, before time.Time) (int64, error) {
 	var n int64
-	err := s.read(func() error {
+	err := s.read(ctx, func() error {
 		return s.one(ctx, func(r row) error { return r.Scan(&n) }, countEnded, before.UnixMicro())
 	})
 	return n, err

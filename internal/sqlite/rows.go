@@ -115,10 +115,11 @@ func scanStep(r row, s *flows.Step) error {
 	return err
 }
 
-const eventColumns = `seq, flow_id, revision, kind, payload, actor, at`
+const eventColumns = `seq, flow_id, revision, kind, payload, actor, at, coalesce(traceparent, '')`
 
 func scanEvent(r row, e *flows.Event) error {
-	return r.Scan(&e.Seq, &e.FlowID, &e.Revision, &e.Kind, (*[]byte)(&e.Payload), &e.Actor, micros{&e.At})
+	return r.Scan(&e.Seq, &e.FlowID, &e.Revision, &e.Kind, (*[]byte)(&e.Payload), &e.Actor, micros{&e.At},
+		&e.Traceparent)
 }
 
 func scanAnswer(r row, a *store.Answer) error {

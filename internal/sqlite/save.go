@@ -175,7 +175,9 @@ func (t *tx) saveAnswer(a *store.Answer) {
 	t.do(upsertAnswer, a.Key[:], a.Fingerprint[:], a.CreatedAt.UnixMicro(), string(a.Owners), response)
 }
 
-const insertEvent = `INSERT INTO events (seq, flow_id, revision, kind, payload, actor, at) VALUES (?, ?, ?, ?, ?, ?, ?)`
+const insertEvent = `
+INSERT INTO events (seq, flow_id, revision, kind, payload, actor, at, traceparent)
+VALUES (?, ?, ?, ?, ?, ?, ?, nullif(?, ''))`
 
 // append writes the events under the next numbers of the feed. Commits follow each other, and so do their numbers.
 func (t *tx) append(events []flows.Event) {
@@ -186,6 +188,6 @@ func (t *tx) append(events []flows.Event) {
 	for i := range events {
 		e := &events[i]
 		t.do(insertEvent, first+int64(i), e.FlowID[:], e.Revision, string(e.Kind), string(e.Payload), e.Actor,
-			e.At.UnixMicro())
+			e.At.UnixMicro(), e.Traceparent)
 	}
 }

@@ -37,6 +37,7 @@ type Options struct {
 	Now func() time.Time
 	// Logger is told what no caller sees: a connection given up, a log file that does not shrink. nil is silence.
 	Logger *slog.Logger
+	Hooks  Hooks
 }
 
 // Store is one SQLite file. It is safe for concurrent use.
@@ -44,6 +45,7 @@ type Store struct {
 	path    string
 	now     func() time.Time
 	log     *slog.Logger
+	hooks   Hooks
 	writer  *writer
 	readers *sql.DB
 
@@ -68,7 +70,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, now: o.Now, log: o.Logger, stmts: make(map[string]*sql.Stmt)}
+	s := &Store{path: path, now: o.Now, log: o.Logger, hooks: o.Hooks, stmts: make(map[string]*sql.Stmt)}
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"taskflow/internal/store"
@@ -22,9 +23,10 @@ import (
 type writer struct {
 	db *sql.DB // of one connection
 	// turn holds a token while nobody writes. Who has the token owns the fields below.
-	turn  chan struct{}
-	conn  *sql.Conn // nil until it is needed, and after it was given up
-	stmts map[string]*sql.Stmt
+	turn          chan struct{}
+	waits, waited atomic.Int64 // of those who had to wait for it; nanoseconds
+	conn          *sql.Conn    // nil until it is needed, and after it was given up
+	stmts         map[string]*sql.Stmt
 	// logLimit is maxLogBytes, or less in a test; logNext the size of the log file at which boundLog acts next.
 	logLimit, logNext int64
 	// commit runs COMMIT. Tests put one in its place whose outcome is in doubt.
@@ -56,6 +58,14 @@ func (w *writer) acquire(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	select {
+	case <-w.turn:
+		return nil
+	default:
+	}
+	began := time.Now()
+	w.waits.Add(1)
+	defer func() { w.waited.Add(int64(time.Since(began))) }()
 	select {
 	case <-w.turn:
 		return nil
@@ -141,7 +151,10 @@ func (s *Store) transact(ctx context.Context, fn func(*tx) error) error {
 	}
 	defer s.writer.release()
 	t := &tx{s: s, ctx: ctx, detached: context.WithoutCancel(ctx)}
-	if err := s.writer.run(ctx, begin); err != nil {
+	end := s.hooks.roundTrip(ctx, "begin")
+	err := s.writer.run(ctx, begin)
+	end(err)
+	if err != nil {
 		s.giveUp("begin", err) // it may have begun, where ctx ended while it did
 		return classify(err)
 	}
@@ -187,7 +200,9 @@ func (t *tx) commit() error {
 		return nil // nothing was written; the rollback ends it
 	}
 	t.ended = true
+	end := t.s.hooks.roundTrip(t.detached, "commit")
 	err := t.s.writer.commit(t.detached)
+	end(err)
 	if err == nil {
 		t.s.boundLog(t.detached)
 		return nil

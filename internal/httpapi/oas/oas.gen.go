@@ -562,6 +562,9 @@ type Event struct {
 	Payload  map[string]interface{} `json:"payload"`
 	Revision int64                  `json:"revision"`
 	Seq      int64                  `json:"seq"`
+
+	// Traceparent The W3C trace context of the request that made the change, or of the one that published the external event that did; where the server traces, of its own span for that request. Only where there is one.
+	Traceparent *string `json:"traceparent,omitempty"`
 }
 
 // EventKind defines model for EventKind.

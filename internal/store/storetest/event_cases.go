@@ -212,6 +212,7 @@ func testTailFilters(t *testing.T, s store.Store) {
 	everything := tail(t, s, 1000)
 	for _, q := range eventFilters() {
 		var got []flows.Event
+		q = forEveryone(q)
 		for _, e := range everything {
 			if q.Matches(&e) {
 				got = append(got, e.Event)
@@ -224,7 +225,7 @@ func testTailFilters(t *testing.T, s store.Store) {
 		}
 		same(t, fmt.Sprintf("%+v", q), seqs(got), seqs(want))
 	}
-	nobody := store.EventQuery{FromFlow: true} // the zero UUID is an id like any other
+	nobody := store.EventQuery{Owners: flows.Everyone, FromFlow: true} // the zero UUID is an id like any other
 	for _, e := range everything {
 		if nobody.Matches(&e) {
 			t.Errorf("event %d passes as one of the flow with the zero UUID", e.Seq)

@@ -127,7 +127,8 @@ func (h *history) batch() {
 	h.clock += pick(h, "clock", 0, 1, 1, 5, -2)
 	var commands []flows.Command
 	for range rapid.IntRange(1, 5).Draw(h.T, "commands") {
-		c := flows.Command{Owners: h.owners(), CallerID: pick(h, "caller", "", "k1", "k2"), MaxOpen: 3, FlowID: h.flowID(), Actor: pick(h, "actor", "kate", "timer"), Action: h.action()}
+		c := flows.Command{Owners: h.owners(), CallerID: pick(h, "caller", "", "k1", "k2"), MaxOpen: 3, FlowID: h.flowID(),
+			Actor: pick(h, "actor", "kate", "timer"), Traceparent: pick(h, "trace", "", tracedBy), Action: h.action()}
 		commands = append(commands, c)
 	}
 	h.apply(commands)

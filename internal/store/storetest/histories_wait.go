@@ -77,7 +77,8 @@ func (h *history) post() {
 	h.posted++
 	now := at(h.clock)
 	e := flows.ExternalEvent{Owners: h.owners(), ID: stepID(1000 + h.posted), Pair: h.pair(), Payload: h.json(), Actor: "stripe",
-		At: now.Add(time.Duration(h.posted) * time.Microsecond)}
+		Traceparent: pick(h, "trace", "", tracedBy),
+		At:          now.Add(time.Duration(h.posted) * time.Microsecond)}
 	e.ExpiresAt = pick(h, "expires", farAway, at(h.clock+60), e.At)
 	if pick(h, "for one flow", false, false, true) {
 		e.FlowID = pointer(h.flowID())

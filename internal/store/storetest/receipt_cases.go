@@ -37,6 +37,7 @@ func receiptCases() []testCase {
 func fullReceipt(n int) flows.ExternalEvent {
 	e := newReceipt(n, pair("payment é😀", `order "7"`))
 	e.FlowID, e.Payload, e.Actor = pointer(flowID(n)), json.RawMessage(`{"n":1.10,"t":"<&é\u0041"}`), "billing <service>"
+	e.Traceparent = tracedBy
 	e.ExpiresAt, e.Outcome, e.FlowCount = at(n+3600).Add(time.Microsecond), flows.EventDelivering, 1<<40
 	for i := range flows.MaxReceiptFlows {
 		e.Flows = append(e.Flows, flows.ResumedFlow{FlowID: flowID(i), Revision: 1<<50 + int64(i)})

@@ -217,7 +217,7 @@ func testEventsInOrder(t *testing.T, s store.Store) {
 	for i := range 50 { // times run backwards: the order of the list counts, not that of the times
 		w.Events = append(w.Events, flows.Event{FlowID: flowID(1 + i%2), Revision: int64(i / 2),
 			Kind: flows.EventKinds[i%len(flows.EventKinds)], Payload: fmt.Appendf(nil, `{"n":%d}`, i), Actor: "tester",
-			At: at(-i)})
+			At: at(-i), Traceparent: []string{"", tracedBy}[i%2]})
 	}
 	save(t, s, w)
 	got, err := allEvents(t.Context(), s, store.EventQuery{Owners: flows.Everyone, Limit: 7})
@@ -225,6 +225,7 @@ func testEventsInOrder(t *testing.T, s store.Store) {
 		t.Fatal(err)
 	}
 	same(t, "trail", eventsText(got), eventsText(w.Events))
+	same(t, "feed", eventsText(unfed(tail(t, s, 7))), eventsText(w.Events))
 	for i := 1; i < len(got); i++ {
 		if got[i].Seq <= got[i-1].Seq {
 			t.Errorf("seq %d comes after %d", got[i].Seq, got[i-1].Seq)

@@ -66,9 +66,12 @@ func stepsText(list []*flows.Step) string { return lines(list, stepText) }
 
 // eventText leaves the number out: how far it rises is the store's own affair.
 func eventText(e flows.Event) string {
-	return fmt.Sprintf("event of %s rev=%d %s actor=%q at=%s %s", e.FlowID, e.Revision, e.Kind, e.Actor, timeText(e.At),
-		e.Payload)
+	return fmt.Sprintf("event of %s rev=%d %s actor=%q trace=%q at=%s %s", e.FlowID, e.Revision, e.Kind, e.Actor,
+		e.Traceparent, timeText(e.At), e.Payload)
 }
+
+// tracedBy is the traceparent of what the cases have traced.
+const tracedBy = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 func eventsText(list []flows.Event) string { return lines(list, eventText) }
 
@@ -77,9 +80,9 @@ func receiptText(e *flows.ExternalEvent) string {
 	if e.Payload != nil {
 		payload = string(e.Payload)
 	}
-	text := fmt.Sprintf("external event %s %q/%q for=%s owners=%q %s actor=%q at=%s expires=%s payload=%s resumed %d:", e.ID,
-		e.Pair.Topic, e.Pair.CorrelationID, optional(e.FlowID, uuid.UUID.String), e.Owners, e.Outcome, e.Actor, timeText(e.At),
-		timeText(e.ExpiresAt), payload, e.FlowCount)
+	text := fmt.Sprintf("external event %s %q/%q for=%s owners=%q %s actor=%q trace=%q at=%s expires=%s payload=%s resumed %d:", e.ID,
+		e.Pair.Topic, e.Pair.CorrelationID, optional(e.FlowID, uuid.UUID.String), e.Owners, e.Outcome, e.Actor, e.Traceparent,
+		timeText(e.At), timeText(e.ExpiresAt), payload, e.FlowCount)
 	for _, f := range e.Flows {
 		text += fmt.Sprintf(" %s@%d", f.FlowID, f.Revision)
 	}

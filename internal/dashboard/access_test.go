@@ -1,0 +1,197 @@
+package dashboard_test
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"taskflow/internal/servertest"
+)
+
+// finding is one of axe's.
+type finding struct {
+	ID     string   `json:"id"`
+	Impact string   `json:"impact"`
+	Help   string   `json:"help"`
+	Where  []string `json:"where"`
+}
+
+const runAxe = `axe.run(document, {resultTypes: ["violations"]}).then((r) => JSON.stringify(r.violations.map((v) => (
+	{id: v.id, impact: v.impact, help: v.help, where: v.nodes.slice(0, 4).map((n) => n.target.join(" ") + " " + n.html.slice(0, 160) + " " + (n.any[0]?.message ?? ""))}))))`
+
+// audit has axe look at what the tab shows.
+func (p *tab) audit(axe, what string) {
+	p.t.Helper()
+	eval[bool](p, axe+";true")
+	var found []finding
+	if err := json.Unmarshal([]byte(eval[string](p, runAxe)), &found); err != nil {
+		p.t.Fatal(err)
+	}
+	for _, f := range found {
+		p.t.Errorf("%s: %s (%s): %s: %q", what, f.ID, f.Impact, f.Help, f.Where)
+	}
+}
+
+// TestAccess_FindsWhatIsPlanted holds the audit itself to account.
+func TestAccess_FindsWhatIsPlanted(t *testing.T) {
+	source, err := os.ReadFile("testdata/axe.min.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := servertest.Start(t, onSQLite(t))
+	p := newTab(t, startBrowser(t), s.URL, 1280)
+	p.open("#/flows")
+	p.await(`!!pick(".empty")`)
+	eval[bool](p, string(source)+`; document.querySelector(".empty").append(document.createElement("button"), document.createElement("input")); document.querySelector(".empty").style.color = "#999"; true`)
+	found := eval[string](p, runAxe)
+	for _, id := range []string{"button-name", "label", "color-contrast"} {
+		if !strings.Contains(found, `"`+id+`"`) {
+			t.Errorf("%s is not found in %s", id, found)
+		}
+	}
+}
+
+// fits fails where the page is wider than its window.
+func (p *tab) fits(what string) {
+	p.t.Helper()
+	if over := eval[int](p, `document.documentElement.scrollWidth - innerWidth`); over > 0 {
+		p.t.Errorf("%s is %d pixels wider than the window", what, over)
+	}
+}
+
+// TestAccess_NothingIsFound audits every view, in both themes, at a desk's width and a phone's, with dialogs open.
+func TestAccess_NothingIsFound(t *testing.T) {
+	source, err := os.ReadFile("testdata/axe.min.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	axe := string(source)
+	s := servertest.Start(t, onSQLite(t))
+	refund := demo(t, s.Client)
+	browser := startBrowser(t)
+	for _, theme := range []string{"light", "dark"} {
+		for width, device := range map[int64]string{1280: "desk", 360: "phone"} {
+			t.Run(theme+" "+device, func(t *testing.T) {
+				p := newTab(t, browser, s.URL, width)
+				p.theme(theme)
+				for _, view := range []struct{ hash, ready string }{
+					{"#/", `!!pick(".plot .line") && !!pick(".waits a") && !!pick(".bars a") && !!pick(".ticker li")`},
+					{"#/flows?q=nothing&label=a:b", `!!pick(".empty")`},
+					{"#/flows", `!!pick(".flows tbody tr")`},
+					{"#/flows/" + refund, `!!pick(".timeline .diff") && !!pick(".steps .badge") && !!pick(".conditions") && !!pick(".edge.taken")`},
+				} {
+					p.open(view.hash)
+					p.await(view.ready)
+					p.live()
+					p.audit(axe, view.hash)
+					p.fits(view.hash)
+				}
+				for verb, field := range map[string]string{"state": "patch", "resume": "state_patch", "cancel": "reason"} {
+					p.click("button[data-verb="+verb+"]", "")
+					p.await(`!!pick("dialog [name=` + field + `]")`)
+					p.audit(axe, verb)
+					p.fits(verb)
+					p.click("dialog header button", "")
+					p.await(`!document.querySelector("dialog")`)
+				}
+				p.click("#help-button", "")
+				p.audit(axe, "help")
+				p.fits("help")
+			})
+		}
+	}
+}
+
+// TestKeyboard_ReachesEverything uses no mouse.
+func TestKeyboard_ReachesEverything(t *testing.T) {
+	s := servertest.Start(t, onSQLite(t))
+	fill(t, s, "test", 3)
+	browser := startBrowser(t)
+	p := newTab(t, browser, s.URL, 1280)
+	p.theme("light")
+	p.open("#/flows")
+	p.await(`all(".flows th a").length === 3`)
+	p.press("\t")
+	p.await(`document.activeElement.id === "skip" && document.activeElement.getBoundingClientRect().top >= 0`)
+	p.press("\r")
+	p.await(`document.activeElement.id === "main"`)
+	// Round the page by Tab: everything that can be used has its turn and can be seen to have it, and the way leads on.
+	p.open("#/flows")
+	p.await(`all(".flows th a").length === 3`)
+	reached := map[string]bool{}
+	for range 60 {
+		p.press("\t")
+		at := eval[string](p, `document.activeElement === document.body ? "" : document.activeElement.id || document.activeElement.name || document.activeElement.textContent.trim()`)
+		if at == "" || at == "skip" && len(reached) > 1 { // once round
+			break
+		}
+		reached[at] = true
+		if !eval[bool](p, `(() => { const e = document.activeElement.closest(".chip") ?? document.activeElement; const s = getComputedStyle(e); return s.outlineStyle !== "none" && parseFloat(s.outlineWidth) >= 2; })()`) {
+			t.Errorf("the focus on %q cannot be seen", at)
+		}
+	}
+	for _, want := range []string{"Overview", "Flows", "API", "key-button", "theme-button", "help-button", "filter", "order", "Clear", "status", "More filters", "flow 0", "flow 2"} {
+		if !reached[want] {
+			t.Errorf("Tab does not reach %q, but %v", want, reached)
+		}
+	}
+
+	eval[bool](p, `(document.activeElement.blur(), true)`)
+	p.press("/")
+	p.await(`document.activeElement.id === "filter"`)
+	p.press("j") // typed, not obeyed
+	p.await(`document.activeElement.value === "j" && text(".empty") !== ""`)
+	p.press("\b\x1b")
+	p.await(`document.activeElement === document.body && all(".flows th a").length === 3`)
+	p.press("j")
+	p.await(`document.activeElement.textContent === "flow 2"`)
+	p.press("jj")
+	p.await(`document.activeElement.textContent === "flow 0"`)
+	p.press("k")
+	p.await(`document.activeElement.textContent === "flow 1"`)
+	p.press("\r")
+	p.await(`text("h1") === "flow 1" && document.activeElement.id === "main"`)
+	p.press("?")
+	p.awaitText("dialog h2", "Keyboard")
+	for range 6 { // the focus stays inside
+		p.press("\t")
+		p.await(`document.activeElement === document.body || !!document.activeElement.closest("dialog")`)
+	}
+	p.press("\x1b")
+	p.await(`!document.querySelector("dialog")`)
+	p.press("o")
+	p.await(`location.hash === "#/"`)
+	p.press("f")
+	p.await(`location.hash === "#/flows"`)
+
+	dark := `getComputedStyle(document.documentElement).backgroundColor === "rgb(14, 17, 22)"`
+	p.await(`!(` + dark + `)`)
+	p.press("tt") // system, light, dark
+	p.await(dark)
+	p.open("#/flows")
+	p.await(dark + ` && document.getElementById("theme-button").getAttribute("aria-label") === "Theme: dark"`)
+	// Single keys can be switched off.
+	p.press("?")
+	p.click("dialog label.check", "")
+	p.press("\x1b")
+	p.await(`!document.querySelector("dialog")`)
+	p.press("o")
+	p.await(`location.hash === "#/flows" && localStorage.getItem("taskflow.shortcuts") === "off"`)
+}
+
+// TestMotion_IsReduced: with reduced motion nothing moves by itself; without, a changed row fades.
+func TestMotion_IsReduced(t *testing.T) {
+	s := servertest.Start(t, onSQLite(t))
+	id := create(t, s)
+	p := newTab(t, startBrowser(t), s.URL, 1280)
+	p.theme("dark")
+	p.open("#/flows")
+	p.live()
+	p.await(`!!pick(".flows tbody tr")`)
+	command(t, s, id, "start", "")
+	p.await(`!!pick("tr.changed")`)
+	if name := eval[string](p, `getComputedStyle(document.querySelector("tr.changed td")).animationName`); name != "none" {
+		t.Errorf("a row moves: %s", name)
+	}
+}

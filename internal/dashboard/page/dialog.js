@@ -1,0 +1,26 @@
+// Dialogs: the browser's own, which keeps the focus inside and gives it back.
+
+import { h } from "./dom.js";
+
+let counter = 0;
+
+// openDialog shows a modal dialog with a title and a body. It returns {element, close}; onClose is called however it closes.
+export function openDialog(title, body, { onClose = () => {}, wide = false } = {}) {
+  const id = `dialog-${++counter}`;
+  const held = document.activeElement?.closest("[data-focus]")?.dataset.focus;
+  const close = () => element.close();
+  const element = h("dialog", { class: wide ? "dialog wide" : "dialog", "aria-labelledby": id },
+    h("header", null, h("h2", { id }, title), h("button", { type: "button", class: "quiet", "aria-label": "Close", onclick: close }, "×")), body);
+  element.addEventListener("close", () => {
+    element.remove();
+    // What had the focus may have been drawn anew meanwhile.
+    if (held && document.activeElement === document.body) document.querySelector(`[data-focus="${CSS.escape(held)}"]`)?.focus();
+    onClose();
+  });
+  document.body.append(element);
+  element.showModal();
+  (element.querySelector("[autofocus]") ?? element.querySelector("input, textarea, select"))?.focus();
+  return { element, close };
+}
+
+export const dialogIsOpen = () => document.querySelector("dialog[open]") !== null;

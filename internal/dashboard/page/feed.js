@@ -1,0 +1,83 @@
+// The live feed: every audit event as it is committed, across broken connections without a gap.
+
+import { query, send } from "./api.js";
+import { envelope, parse } from "./json.js";
+import { showConnection } from "./connection.js";
+import { readStream } from "./sse.js";
+
+const silence = 45_000; // ms without a heartbeat until the connection is given up
+const longest = 30_000; // ms between two tries
+
+// openFeed follows GET /events with these filters, from now on. onEvents gets the new ones in batches, oldest first;
+// onConnect is called at every connection: what is read from then on and what the feed brings leave no gap. It returns a
+// function that closes the feed.
+export function openFeed(filters, { onEvents, onConnect }) {
+  const feed = new Feed(filters, onEvents, onConnect);
+  feed.run();
+  return () => feed.close();
+}
+
+class Feed {
+  constructor(filters, onEvents, onConnect) {
+    Object.assign(this, { filters, onEvents, onConnect, tries: 0, closed: false });
+  }
+
+  close() {
+    this.closed = true;
+    this.abort?.abort();
+    this.wake?.();
+  }
+
+  async run() {
+    showConnection("connecting");
+    while (!this.closed) {
+      let problem;
+      try { await this.connect(); } catch (error) { problem = error; }
+      clearTimeout(this.watch);
+      if (this.closed) return;
+      await this.rest(problem);
+    }
+  }
+
+  async connect() {
+    this.abort = new AbortController();
+    const { signal } = this.abort;
+    const answer = await send("GET", "/events" + query(this.filters), {
+      signal, headers: { Accept: "text/event-stream", ...(this.last && { "Last-Event-ID": this.last }) },
+    });
+    showConnection("connected");
+    this.tries = 0;
+    this.onConnect();
+    await this.read(answer.body);
+  }
+
+  async read(body) {
+    let batch = [];
+    this.listen();
+    await readStream(body, {
+      bytes: () => this.listen(),
+      id: (id) => { this.last = id; },
+      event: (data) => batch.push(envelope(parse(data))),
+      pause: () => {
+        if (batch.length && !this.closed) this.onEvents(batch);
+        batch = [];
+      },
+    });
+  }
+
+  // listen gives the connection up after a while of silence.
+  listen() {
+    clearTimeout(this.watch);
+    this.watch = setTimeout(() => this.abort.abort(), silence);
+  }
+
+  // rest waits before the next try: longer each time, never in step with others, and as long as the server asks for.
+  async rest(problem) {
+    const backOff = Math.min(longest, 500 * 2 ** this.tries++) * (0.5 + Math.random() / 2);
+    const ms = Math.max(backOff, (problem?.retryAfter ?? 0) * 1000);
+    const forbidden = problem?.status === 401 || problem?.status === 403;
+    showConnection("disconnected", { at: Date.now() + ms, why: forbidden ? problem.detail : undefined, now: () => this.wake() });
+    await new Promise((wake) => { this.wake = wake; setTimeout(wake, ms); });
+    if (!this.closed) showConnection("connecting");
+  }
+}

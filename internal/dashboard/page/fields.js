@@ -1,0 +1,83 @@
+// The fields of the forms that commands are sent from. Each is {element, read}; read returns the text of a JSON value,
+// undefined where the field is left empty, and throws Invalid where it cannot be sent.
+
+import { h } from "./dom.js";
+import { parse, write } from "./json.js";
+
+// Invalid names the field that has to be put right first.
+export class Invalid extends Error {
+  constructor(message, input) { super(message); this.input = input; }
+}
+
+let counter = 0;
+
+function labelled(title, input, help) {
+  const id = `help-${++counter}`;
+  if (help) input.setAttribute("aria-describedby", id);
+  return h("label", null, h("span", null, title), input, help && h("span", { class: "soft", id }, help));
+}
+
+export function textField(name, title, { required = false, max = 4096, value = "", help, long = false } = {}) {
+  const input = h(long ? "textarea" : "input", { name, required, maxlength: max, rows: long ? 3 : undefined, autocomplete: "off" });
+  input.value = value;
+  return { name, element: labelled(title, input, help), read: () => {
+    if (input.value === value && value !== "") return undefined;
+    if (input.value !== "") return JSON.stringify(input.value);
+    if (required) throw new Invalid(`${title}: say something.`, input);
+    return undefined;
+  } };
+}
+
+// jsonField takes any JSON; what is typed is sent as it is, digit for digit.
+export function jsonField(name, title, { value = "", help, object = false } = {}) {
+  const input = h("textarea", { name, rows: 5, class: "code", spellcheck: "false", autocomplete: "off" });
+  input.value = value;
+  return { name, element: labelled(title, input, help), read: () => {
+    const text = input.value.trim();
+    if (text === "") return undefined;
+    try {
+      if (object && !(parse(text) instanceof Map)) throw new SyntaxError("An object is expected");
+      parse(text);
+    } catch (error) {
+      throw new Invalid(`${title}: ${error.message}.`, input);
+    }
+    return text;
+  } };
+}
+
+const units = { seconds: (n) => `PT${n}S`, minutes: (n) => `PT${n}M`, hours: (n) => `PT${n}H`, days: (n) => `P${n}D` };
+
+// periodField is how long from now.
+export function periodField(name, title, standard = ["15", "minutes"]) {
+  const amount = h("input", { type: "number", name: `${name}-amount`, min: 0, max: 100000, step: 1, value: standard[0], "aria-label": `${title}: how many` });
+  const unit = h("select", { name: `${name}-unit`, "aria-label": `${title}: of what` }, Object.keys(units).map((word) => h("option", { value: word }, word)));
+  unit.value = standard[1];
+  return { name, element: h("div", { class: "field", role: "group", "aria-label": title }, h("span", null, title), h("span", { class: "together" }, amount, unit)), read: () => {
+    if (!/^\d+$/.test(amount.value)) throw new Invalid(`${title}: a whole number is needed.`, amount);
+    return JSON.stringify(units[unit.value](amount.value));
+  } };
+}
+
+// labelsField edits a map of labels as lines of key:value; what is taken out is sent as null.
+export function labelsField(labels) {
+  const before = [...labels].map(([key, value]) => `${key}:${value}`).join("\n");
+  const input = h("textarea", { name: "labels", rows: 3, spellcheck: "false", autocomplete: "off" });
+  input.value = before;
+  return { name: "labels", element: labelled("Labels", input, "One key:value a line."), read: () => {
+    if (input.value === before) return undefined;
+    const out = new Map([...labels.keys()].map((key) => [key, null]));
+    for (const line of input.value.split("\n").filter((text) => text.trim() !== "")) {
+      const colon = line.indexOf(":");
+      if (colon < 1) throw new Invalid(`Labels: “${line}” is not key:value.`, input);
+      out.set(line.slice(0, colon).trim(), line.slice(colon + 1).trim());
+    }
+    for (const [key, value] of out) if (labels.get(key) === value) out.delete(key);
+    return out.size ? write(out) : undefined;
+  } };
+}
+
+// body writes the JSON object of the fields that were filled in.
+export function body(fields) {
+  const members = fields.map((field) => [field.name, field.read()]).filter(([, text]) => text !== undefined);
+  return `{${members.map(([name, text]) => `${JSON.stringify(name)}:${text}`).join(",")}}`;
+}

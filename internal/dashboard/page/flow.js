@@ -1,0 +1,162 @@
+// One flow: its machine, its wait, its state, its steps and its trail, live.
+
+import { get, query } from "./api.js";
+import { commandBar } from "./commands.js";
+import { announce, atMost, copyButton, h, replace } from "./dom.js";
+import { openFeed } from "./feed.js";
+import { movingKinds } from "./history.js";
+import { write } from "./json.js";
+import { drawMachine, wayOf } from "./machine.js";
+import { go, link } from "./router.js";
+import { loading, problemNotice } from "./states.js";
+import { badge } from "./status.js";
+import { Steps } from "./steps.js";
+import { ago, live, moment } from "./time.js";
+import { Timeline } from "./timeline.js";
+import { Tree } from "./tree.js";
+import { WaitPanel } from "./wait.js";
+
+const mostMoves = 500; // of a flow's way that are read
+
+export function flow(root, place) {
+  const view = new FlowView(root, place.match[1]);
+  view.open();
+  return { close: () => view.close(), update: () => {} };
+}
+
+const part = (title, body, ...more) => h("section", { class: "card", "aria-label": title }, h("h2", null, title), more, body);
+
+class FlowView {
+  constructor(root, id) {
+    document.title = "Flow · Taskflow";
+    this.root = root;
+    this.id = id;
+    this.work = new AbortController();
+    this.tree = new Tree();
+    this.waiting = new WaitPanel(this.work.signal);
+    this.timeline = new Timeline(id, this.work.signal);
+    this.steps = new Steps(id, this.work.signal);
+    this.way = [];
+    this.parts = Object.fromEntries(["head", "problem", "commands", "machine", "facts", "state"].map((name) => [name, h("div", { class: name })]));
+    this.refresh = atMost(300, () => this.guard(() => this.load()));
+    this.refreshWay = atMost(300, () => this.guard(() => this.loadWay()));
+  }
+
+  async open() {
+    replace(this.root, loading("the flow"));
+    this.closeFeed = openFeed({ flow_id: this.id }, { onEvents: (events) => this.take(events), onConnect: () => this.reload() });
+    await this.guard(() => this.load());
+    if (this.flow) this.loadRest();
+  }
+
+  loadRest() {
+    this.refreshWay();
+    this.timeline.refresh();
+    this.steps.refresh();
+  }
+
+  reload() {
+    this.refresh();
+    if (this.flow) this.loadRest();
+  }
+
+  close() {
+    this.work.abort();
+    this.closeFeed();
+    for (const one of [this.refresh, this.refreshWay, this.timeline.paged.refresh, this.steps.paged.refresh]) one.cancel();
+  }
+
+  async guard(request) {
+    try {
+      await request();
+      replace(this.parts.problem);
+    } catch (problem) {
+      if (problem.name === "AbortError" || this.work.signal.aborted) return;
+      const notice = problemNotice(problem, () => this.guard(async () => { await this.load(); this.loadRest(); }));
+      if (this.flow && problem.status !== 404) return replace(this.parts.problem, notice);
+      this.flow = undefined;
+      replace(this.root, crumbs(), h("h1", null, problem.status === 404 ? "No such flow" : "The flow cannot be shown"), notice);
+    }
+  }
+
+  take(events) {
+    this.refresh();
+    this.timeline.refresh();
+    if (events.some((event) => event.kind === "step_observed")) this.steps.refresh();
+    if (events.some((event) => movingKinds.includes(event.kind))) this.refreshWay();
+  }
+
+  async load() {
+    this.show(await get(`/flows/${this.id}`, this.work.signal));
+  }
+
+  async loadWay() {
+    const page = await get("/events" + query({ flow_id: this.id, kind: movingKinds, order: "-seq", limit: mostMoves }), this.work.signal);
+    this.way = wayOf(page.items.reverse());
+    this.partly = page.next_cursor !== null;
+    if (this.flow) this.showMachine();
+  }
+
+  // show draws a version of the flow, unless a newer one is there already.
+  show(flow) {
+    if (this.flow && (flow.revision < this.flow.revision || flow.updated_at < this.flow.updated_at)) return;
+    const before = this.flow;
+    this.flow = flow;
+    document.title = `${flow.goal.slice(0, 60)} · Taskflow`;
+    if (!before) this.lay();
+    if (before && before.status !== flow.status) announce(`The flow is now ${flow.status}, revision ${flow.revision}`);
+    replace(this.parts.head, h("h1", { tabindex: "-1" }, flow.goal), h("p", { class: "sub" }, badge(flow.status),
+      flow.cancel_requested && h("span", { class: "tag strong" }, "cancel requested"),
+      h("span", { class: "soft" }, flow.current_step), h("span", { class: "soft" }, "revision ", h("span", { id: "revision" }, String(flow.revision)))));
+    replace(this.parts.commands, commandBar(flow, { done: (after) => this.done(after), met: (newer) => this.show(newer) }));
+    replace(this.parts.facts, facts(flow));
+    if (!before || write(before.state) !== write(flow.state)) this.showState();
+    this.showMachine();
+    this.waiting.show(flow);
+  }
+
+  lay() {
+    const { head, problem, commands, machine, facts: factsPart, state } = this.parts;
+    commands.setAttribute("role", "group");
+    commands.setAttribute("aria-label", "Commands");
+    const all = (open) => { this.tree.openAll(open); this.showState(); };
+    const tools = h("p", { class: "corner" },
+      h("button", { type: "button", class: "quiet", onclick: () => all(true) }, "Open all"), h("button", { type: "button", class: "quiet", onclick: () => all(false) }, "Close all"),
+      copyButton("Copy JSON", () => write(this.flow.state, "  ")));
+    replace(this.root, crumbs(), head, problem, commands, h("div", { class: "columns" },
+      h("div", { class: "column" }, part("Way", machine), this.waiting.element, this.steps.element),
+      h("div", { class: "column" }, part("State", state, tools), part("About", factsPart), this.timeline.element)));
+  }
+
+  showState() { replace(this.parts.state, this.tree.render(this.flow.state)); }
+
+  showMachine() {
+    replace(this.parts.machine, drawMachine(this.flow, this.way, this.partly));
+  }
+
+  done(after) {
+    if (after === null) return go(link("/flows"));
+    this.show(after);
+    this.loadRest();
+  }
+}
+
+const crumbs = () => h("nav", { class: "crumbs", "aria-label": "Where" }, h("a", { href: link("/flows") }, "← Flows"));
+
+function facts(flow) {
+  const filter = (name, value) => h("a", { href: link("/flows", { [name]: value }), "data-focus": `fact ${name} ${value}` }, value);
+  const rows = [
+    ["Id", h("span", { class: "together" }, h("code", null, flow.id), copyButton("Copy", () => flow.id, "copy id"))],
+    ["Controller", filter("controller_id", flow.controller_id)],
+    ["Owner", filter("owner_session_key", flow.owner_session_key)],
+    flow.requester_origin && ["Asked by", flow.requester_origin],
+    ["Mode", flow.mode],
+    ["Step", flow.current_step],
+    flow.labels.size > 0 && ["Labels", h("span", { class: "tags" }, [...flow.labels].map(([key, value]) => h("a", { class: "tag", href: link("/flows", { label: `${key}:${value}` }), "data-focus": `label ${key}` }, `${key}:${value}`)))],
+    ["Created", [live(flow.created_at, moment), " · ", live(flow.created_at, ago)]],
+    ["Changed", [live(flow.updated_at, moment), " · ", live(flow.updated_at, ago)]],
+    flow.ended_at && ["Ended", [live(flow.ended_at, moment), " · ", live(flow.ended_at, ago)]],
+    flow.resumed_by && ["Last wait", `ended by ${flow.resumed_by.kind.replace("_", " ")}, ${flow.resumed_by.outcome}`],
+  ].filter(Boolean);
+  return h("dl", null, rows.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
+}

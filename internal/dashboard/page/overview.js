@@ -1,0 +1,197 @@
+// The overview: how many flows in which status, now and lately; what is due next; what waits longest; what fails.
+
+import { get, getSummary, query } from "./api.js";
+import { announce, atMost, h, replace } from "./dom.js";
+import { openFeed } from "./feed.js";
+import { History, movingKinds, reconstruct } from "./history.js";
+import { bars, linePlot, sparkline } from "./plot.js";
+import { go, link } from "./router.js";
+import { empty, loading, problemNotice } from "./states.js";
+import { badge, icon, statuses, terminal } from "./status.js";
+import { describe } from "./sentences.js";
+import { ago, live, now, until } from "./time.js";
+import { dueAt, waitName } from "./wait.js";
+
+const windows = { 5: "5 min", 15: "15 min", 60: "1 h" };
+const sampleEvery = 10_000; // ms, where nothing happens
+const shownEvents = 12;
+const undoPages = 4; // of 500 events: how far back the past is undone
+
+export function overview(root, place) {
+  const view = new Overview(root, place);
+  view.open();
+  return { close: () => view.close(), update: (next) => view.update(next) };
+}
+
+const card = (title, body, ...more) => h("section", { class: "card", "aria-label": title }, h("h2", null, title), more, body);
+
+class Overview {
+  constructor(root, place) {
+    document.title = "Overview · Taskflow";
+    this.past = new History(3_600_000);
+    this.parts = Object.fromEntries(["numbers", "plot", "due", "oldest", "failures", "latest"].map((name) => [name, h("div", { class: name })]));
+    this.latest = [];
+    this.problem = h("div");
+    const { numbers, plot, due, oldest, failures, latest } = this.parts;
+    replace(numbers, loading("the numbers"));
+    replace(root, h("h1", { class: "unseen" }, "Overview"), this.problem, numbers, h("div", { class: "cards" },
+      h("div", { class: "wide" }, card("In flight", plot, this.windowChoice(place))),
+      card("Due next", due), card("Waiting longest", oldest), card("Failures by controller", failures),
+      h("div", { class: "wide" }, card("Latest changes", latest))));
+    this.setWindow(place);
+    this.work = new AbortController();
+    this.sampled = atMost(2000, () => this.guard(() => this.sample()));
+    this.listed = atMost(5000, () => this.guard(() => this.lists()));
+  }
+
+  async open() {
+    this.closeFeed = openFeed({ kind: movingKinds }, { onEvents: (events) => this.take(events), onConnect: () => { this.sampled(); this.listed(); } });
+    this.timer = setInterval(() => { if (!document.hidden) this.sampled(); }, sampleEvery);
+    this.resized = () => this.draw();
+    window.addEventListener("resize", this.resized);
+    await this.guard(() => this.begin());
+  }
+
+  close() {
+    this.work.abort();
+    this.closeFeed();
+    clearInterval(this.timer);
+    this.sampled.cancel();
+    this.listed.cancel();
+    window.removeEventListener("resize", this.resized);
+  }
+
+  update(place) {
+    this.setWindow(place);
+    this.draw();
+  }
+
+  // guard shows what a request was refused with, and takes it away once one succeeds.
+  async guard(request) {
+    try {
+      await request();
+      if (!this.work.signal.aborted) replace(this.problem);
+    } catch (problem) {
+      if (problem.name === "AbortError") return;
+      if (!this.counts) replace(this.parts.numbers);
+      replace(this.problem, problemNotice(problem, () => this.guard(() => this.begin())));
+    }
+  }
+
+  setWindow(place) {
+    this.minutes = windows[place.query.get("window")] ? Number(place.query.get("window")) : 15;
+    this.choice.value = String(this.minutes);
+  }
+
+  windowChoice() {
+    this.choice = h("select", { onchange: () => go(link("/", { window: this.choice.value }), { instead: true }) },
+      Object.entries(windows).map(([minutes, name]) => h("option", { value: minutes }, name)));
+    return h("label", { class: "corner" }, h("span", { class: "unseen" }, "Time shown"), this.choice);
+  }
+
+  // begin reads the numbers, and undoes the latest events from them for the plot's past.
+  async begin() {
+    const stats = await get("/stats", this.work.signal);
+    const at = now(), events = [];
+    let cursor;
+    for (let page = 0; page < undoPages && cursor !== null; page++) {
+      const answer = await get("/events" + query({ order: "-seq", limit: 500, kind: movingKinds, cursor }), this.work.signal);
+      events.push(...answer.items);
+      cursor = answer.next_cursor;
+      if (at - Date.parse(events.at(-1)?.at) > this.past.span) break;
+    }
+    this.past.begin(reconstruct(stats.by_status, events, at, cursor === null));
+    this.show(stats);
+    this.note(events.slice(0, shownEvents));
+    await this.lists();
+  }
+
+  async sample() {
+    const stats = await get("/stats", this.work.signal);
+    if (this.counts === undefined) return;
+    this.past.add(now(), stats.by_status);
+    this.show(stats);
+  }
+
+  take(events) {
+    this.note(events.slice(-shownEvents));
+    this.sampled();
+    this.listed();
+  }
+
+  // note takes events into the latest ones; what was read and what the feed brings may overlap.
+  note(events) {
+    const all = new Map([...this.latest, ...events].map((event) => [event.seq, event]));
+    this.latest = [...all.values()].sort((a, b) => b.seq - a.seq).slice(0, shownEvents);
+    this.showLatest();
+  }
+
+  show(stats) {
+    this.counts = stats.by_status;
+    this.stats = stats;
+    this.draw();
+  }
+
+  draw() {
+    if (!this.counts) return;
+    const span = this.minutes * 60_000, series = this.past.series(now(), span, 180);
+    replace(this.parts.numbers, h("ul", null, statuses.map((status) => h("li", { "data-status": status },
+      h("a", { href: link("/flows", { status }), "data-focus": status },
+        h("span", { class: "name" }, icon(status), status),
+        h("strong", null, (this.counts[status] ?? 0).toLocaleString()),
+        sparkline(series[status], status))))));
+    const width = Math.max(300, Math.min(1100, this.parts.plot.clientWidth || 700));
+    replace(this.parts.plot, linePlot(series, statuses.filter((status) => !terminal(status)), span, width));
+  }
+
+  async lists() {
+    const { signal } = this.work;
+    const waitingPage = (order) => getSummary("/flows" + query({ status: "waiting", view: "summary", order, limit: 200 }), signal);
+    const [first, last, failed] = await Promise.all([waitingPage("updated_at"), waitingPage("-updated_at"),
+      getSummary("/flows" + query({ status: "failed", view: "summary", order: "-updated_at", limit: 200 }), signal)]);
+    const waiting = [...new Map([...first.items, ...last.items].map((flow) => [flow.id, flow])).values()];
+    this.showDue(waiting, first.next_cursor !== null && waiting.length > 200);
+    this.showOldest(waiting);
+    this.showFailures(failed.items, failed.next_cursor !== null);
+  }
+
+  showDue(waiting, partly) {
+    const due = waiting.map((flow) => ({ flow, at: dueAt(flow.wait) })).filter(({ at }) => at).sort((a, b) => Date.parse(a.at) - Date.parse(b.at)).slice(0, 6);
+    const nextTimer = this.stats?.next_timer;
+    replace(this.parts.due,
+      due.length === 0 ? empty("No wait ends by the clock.") : waitList(due, until),
+      partly && h("p", { class: "soft" }, "Of the 400 waits that began first and last.", nextTimer && [" The next of all is due ", live(nextTimer, until), "."]));
+  }
+
+  showOldest(waiting) {
+    const oldest = waiting.filter((flow) => flow.wait).map((flow) => ({ flow, at: flow.wait.since })).sort((a, b) => Date.parse(a.at) - Date.parse(b.at)).slice(0, 6);
+    replace(this.parts.oldest, oldest.length === 0 ? empty("No flow waits.") : waitList(oldest, ago),
+      oldest.length > 0 && h("p", { class: "more" }, h("a", { href: link("/flows", { status: "waiting", order: "updated_at" }), "data-focus": "all waiting" }, "All that wait")));
+  }
+
+  showFailures(failed, partly) {
+    const counts = new Map();
+    for (const flow of failed) counts.set(flow.controller_id, (counts.get(flow.controller_id) ?? 0) + 1);
+    const entries = [...counts].map(([name, count]) => ({ name, count, href: link("/flows", { status: "failed", controller_id: name }) }));
+    entries.sort((a, b) => b.count - a.count || a.name.localeCompare(b.name));
+    replace(this.parts.failures, entries.length === 0 ? empty("No flow has failed.") : bars(entries.slice(0, 6), "failed"),
+      partly && h("p", { class: "soft" }, "Of the last 200 failures."));
+  }
+
+  showLatest() {
+    if (this.latest.length === 0) return replace(this.parts.latest, empty("Nothing has happened yet. ", h("a", { href: "/docs" }, "Create a flow by the API"), " and it shows up here."));
+    replace(this.parts.latest, h("ol", { class: "ticker" }, this.latest.map((event) => h("li", null,
+      live(event.at, ago), badge(statusAfter(event)), h("a", { href: link(`/flows/${event.flow_id}`), "data-focus": `event ${event.seq}` }, event.flow_id),
+      h("span", { class: "soft words" }, describe(event))))));
+    if (this.latest.some((event) => event.kind === "failed" && !this.told?.has(event.seq)) && this.told) announce("A flow has failed");
+    this.told = new Set(this.latest.map((event) => event.seq));
+  }
+}
+
+const statusAfter = (event) => ({ started: "running", resumed: "running" })[event.kind] ?? event.kind;
+
+function waitList(entries, words) {
+  return h("ul", { class: "waits" }, entries.map(({ flow, at }) => h("li", null,
+    h("a", { href: link(`/flows/${flow.id}`), "data-focus": `wait ${flow.id}` }, flow.goal),
+    h("span", { class: "soft" }, `${waitName(flow.wait)} · ${flow.controller_id}`), live(at, words))));
+}
