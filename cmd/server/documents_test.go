@@ -65,6 +65,7 @@ func TestDocuments_ShellBlocksRun(t *testing.T) {
 			continue
 		}
 		t.Run(page, func(t *testing.T) {
+			t.Parallel()
 			servertest.Databases(t, func(t *testing.T, url string, _ int) {
 				out := runBlocks(t, servertest.Start(t, servertest.Options{Database: url}), page)
 				if page != "README.md" {
