@@ -131,7 +131,7 @@ func scope(c call) string {
 }
 
 func (p *page) operation(c call) error {
-	p.printf("### %s\n\n%s.\n\n", c.name(), c.Summary)
+	p.printf("### %s\n\n**%s**\n\n", c.name(), c.Summary)
 	p.paragraph(c.Description)
 	p.parameters(c.parameters)
 	if c.RequestBody != nil {
