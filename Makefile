@@ -4,7 +4,7 @@ GO      ?= go
 SERVER  := bin/server
 OAS     := internal/httpapi/oas
 
-.PHONY: run build test test-tools generate check-generated format vet lint faults bench clean
+.PHONY: run build test test-tools generate check-generated format vet lint faults bench bench-goals bench-large bench-growth clean
 
 run: build ## build and start the server on the embedded database
 	$(SERVER)
@@ -44,6 +44,15 @@ faults: test-tools
 
 bench: build ## this server against its baselines, on one machine, in one run
 	$(GO) run ./bench compare
+
+bench-goals: build ## every goal of docs/performance.md that needs no large database
+	$(GO) run ./bench goals
+
+bench-large: build ## changes and lists with a million flows in the database
+	$(GO) run ./bench large
+
+bench-growth: build ## changes against the size of the state, of batches, of the database, and its distance
+	$(GO) run ./bench growth
 
 clean:
 	rm -rf bin bench/results

@@ -22,6 +22,7 @@ type commands struct {
 	PlainServer plainCommand   `cmd:"" help:"Baseline (b): serve the plain handler: begin, select, update, insert, commit."`
 	Waits       waitsCommand   `cmd:"" help:"Measure how late timers are while servers are killed, and what a million waiting flows cost."`
 	Feed        feedCommand    `cmd:"" help:"Measure how long events take to readers of the live feed, and what open streams take of memory."`
+	Goals       goalsCommand   `cmd:"" help:"Measure every goal of docs/performance.md that needs no large database."`
 	Compare     compareCommand `cmd:"" help:"Run both baselines and the server on one private PostgreSQL and print the ratios."`
 }
 
