@@ -40,12 +40,6 @@ type goalsReport struct {
 	AfterLoad    []holdings    `json:"after_load"`
 }
 
-// side is one thing that is measured in each round. Its name is that of the measurements it makes.
-type side struct {
-	name    string
-	measure func(context.Context) (measurement, error)
-}
-
 // Names of the sides. Those of pgbench's single statement end with the number of its clients.
 const (
 	sidePlain64    = "plain 64"
@@ -77,7 +71,7 @@ func (c *goalsCommand) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if r.Measurements, err = c.measure(ctx, s, sides); err != nil {
+		if r.Measurements, err = s.rounds(ctx, c.Rounds, sides); err != nil {
 			return err
 		}
 		if r.AfterLoad, err = c.measureHoldings(ctx, s); err != nil {
@@ -99,28 +93,6 @@ func (c *goalsCommand) publish(r goalsReport) error {
 	}
 	fmt.Println("\nwritten to", path)
 	return nil
-}
-
-// measure runs the rounds. Sides that are compared stand side by side, and every other round runs backwards, so that
-// each is as often before the other as after it.
-func (c *goalsCommand) measure(ctx context.Context, s *stage, sides []side) ([]measurement, error) {
-	var all []measurement
-	for round := range c.Rounds {
-		for _, one := range sides {
-			if err := s.checkpoint(ctx); err != nil {
-				return nil, err
-			}
-			m, err := one.measure(ctx)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", one.name, err)
-			}
-			m.Target, m.Round = one.name, round+1
-			fmt.Fprintf(os.Stderr, "round %d/%d  %-20s %9.0f/s\n", m.Round, c.Rounds, one.name, m.PerSecond)
-			all = append(all, m)
-		}
-		slices.Reverse(sides)
-	}
-	return all, nil
 }
 
 // sides starts all servers and lists what is measured.
@@ -190,26 +162,12 @@ func (c *goalsCommand) startPlain(ctx context.Context, s *stage) (*process, erro
 
 // loads is a side that loads one server over HTTP.
 func (c *goalsCommand) loads(s *stage, name string, server *process, scenario string, connections int) side {
-	return side{name, func(ctx context.Context) (measurement, error) {
-		return measured(s.load(ctx, server, c.command(scenario, connections)))
-	}}
+	return loadSide(s, name, server, c.command(scenario, connections))
 }
 
 func (c *goalsCommand) command(scenario string, connections int) loadCommand {
 	return loadCommand{Scenario: scenario, Connections: connections, Duration: c.Duration, Warmup: c.Warmup,
 		Flows: c.Flows, Batch: 100}
-}
-
-// measured is a load's result as a measurement: changes, or what was read where nothing changes.
-func measured(load loadResult, err error) (measurement, error) {
-	if err != nil {
-		return measurement{}, err
-	}
-	m := measurement{Connections: load.Connections, PerSecond: load.ChangesPerSecond, MeanMillis: load.Latency.Mean, Load: &load}
-	if load.Scenario == "get" {
-		m.PerSecond = load.RequestsPerSecond
-	}
-	return m, nil
 }
 
 // replicas is a side with a second server on the first one's database, for as long as it is measured.

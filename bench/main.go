@@ -23,6 +23,8 @@ type commands struct {
 	Waits       waitsCommand   `cmd:"" help:"Measure how late timers are while servers are killed, and what a million waiting flows cost."`
 	Feed        feedCommand    `cmd:"" help:"Measure how long events take to readers of the live feed, and what open streams take of memory."`
 	Goals       goalsCommand   `cmd:"" help:"Measure every goal of docs/performance.md that needs no large database."`
+	Large       largeCommand   `cmd:"" help:"Measure changes and lists with a million flows in the database."`
+	Growth      growthCommand  `cmd:"" help:"Measure changes against the size of the state, of batches, of the database, and the way to it."`
 	Compare     compareCommand `cmd:"" help:"Run both baselines and the server on one private PostgreSQL and print the ratios."`
 }
 
