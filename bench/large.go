@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // This file measures what a large database costs: changes against a small one, and every list.
@@ -35,6 +37,7 @@ type largeReport struct {
 	Changes      goalResult    `json:"changes"`
 	Measurements []measurement `json:"measurements"`
 	Lists        []listResult  `json:"lists"`
+	Indexes      []indexSize   `json:"indexes"`
 }
 
 // largeSettings keep checkpoints apart while a database fills.
@@ -71,6 +74,9 @@ func (c *largeCommand) measure(ctx context.Context, s *stage, r *largeReport) er
 	// Lists first: a load adds flows, whose events all come last.
 	if r.Lists, err = c.measureLists(ctx, s, database, large); err != nil {
 		return fmt.Errorf("lists: %w", err)
+	}
+	if r.Indexes, err = indexSizes(ctx, database); err != nil {
+		return fmt.Errorf("indexes: %w", err)
 	}
 	return c.measureChanges(ctx, s, small, large, r)
 }
@@ -111,13 +117,50 @@ func (c *largeCommand) measureChanges(ctx context.Context, s *stage, small, larg
 }
 
 func (c *largeCommand) publish(r largeReport) error {
-	changes, figures, lists := goalsGrid([]goalResult{r.Changes}), figuresGrid(r.Measurements), listsGrid(r.Lists)
-	fmt.Printf("load average before %s, after %s\n\n%s\n%s\n%s", r.LoadBefore, r.LoadAfter,
-		changes.text(c.Markdown), figures.text(c.Markdown), lists.text(c.Markdown))
+	fmt.Printf("load average before %s, after %s\n", r.LoadBefore, r.LoadAfter)
+	for _, g := range []grid{goalsGrid([]goalResult{r.Changes}), figuresGrid(r.Measurements), listsGrid(r.Lists), indexesGrid(r.Indexes, c.Flows)} {
+		fmt.Printf("\n%s", g.text(c.Markdown))
+	}
 	path := filepath.Join(c.Results, r.At.Format("large-20060102T150405Z.json"))
 	if err := writeJSONFile(path, r); err != nil {
 		return err
 	}
 	fmt.Println("\nwritten to", path)
 	return nil
+}
+
+// indexSize is what an index takes of the disk.
+type indexSize struct {
+	Table string `json:"table"`
+	Index string `json:"index"`
+	Bytes int64  `json:"bytes"`
+}
+
+const selectIndexes = `
+select relname::text, indexrelname::text, pg_relation_size(indexrelid) from pg_stat_user_indexes
+order by 3 desc, 1, 2`
+
+// indexSizes are the sizes of all indexes of a database, the largest first.
+func indexSizes(ctx context.Context, database string) ([]indexSize, error) {
+	conn, err := pgx.Connect(ctx, database)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	rows, err := conn.Query(ctx, selectIndexes)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[indexSize])
+}
+
+// indexesGrid is the table of indexes that hold anything.
+func indexesGrid(indexes []indexSize, flows int) grid {
+	g := grid{head: []string{"index", "table", "MB", "bytes per flow"}}
+	for _, i := range indexes {
+		if i.Bytes > 1<<16 {
+			g.add(i.Index, i.Table, fmt.Sprintf("%.1f", float64(i.Bytes)/1e6), fmt.Sprintf("%.0f", float64(i.Bytes)/float64(flows)))
+		}
+	}
+	return g
 }

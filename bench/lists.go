@@ -88,7 +88,7 @@ func lists(base time.Time) []list {
 	} {
 		all = append(all, list{name: other[0], queries: []string{other[1]}, limit: limitOther})
 	}
-	return all
+	return append(all, list{name: "order updated_at of an owner prefix", queries: []string{"order=-updated_at"}, limit: limitOther, owners: "org-07:*"})
 }
 
 // measureLists measures every list, those of a caller with an API key on a further server of the same database.
