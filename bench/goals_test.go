@@ -30,7 +30,7 @@ func readResults(t *testing.T, folder string, into any) {
 // TestGoals runs all of it, small: every goal has a row. Which are met is not asked of a test.
 func TestGoals(t *testing.T) {
 	t.Setenv(childMain, "1")
-	c := goalsCommand{Server: servertest.Binary(t), Rounds: 1, Duration: 200 * time.Millisecond, Flows: 20, Pool: 4, Clients: []int{4},
+	c := goalsCommand{Server: servertest.Binary(t), Rounds: 1, Duration: time.Second, Flows: 20, Pool: 4, Clients: []int{4},
 		Connections: 70, Settle: 100 * time.Millisecond, Results: t.TempDir()}
 	if err := c.Run(t.Context()); err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestJudgePairs(t *testing.T) {
 	if g := got[sideBatch+"/"+sideBest]; g.Value != 2 || !g.Met || g.Note != "8 clients" {
 		t.Errorf("against the best: %+v", g)
 	}
-	if g := got[sideState1+"/"+sidePlain1]; !g.AtMost || g.Value != 150.0/90 && g.Value < 1 || g.Met {
+	if g := got[sideState1+"/"+sidePlain1]; !g.AtMost || g.Value < 1 || g.Met {
 		t.Errorf("latency: %+v", g)
 	}
 	head := goalsGrid([]goalResult{got[sideBatch+"/"+sideBest]})
@@ -125,7 +125,7 @@ func TestJudgeHoldings(t *testing.T) {
 // TestLarge fills two databases, which checks that copies read back like what the server wrote, and measures every list.
 func TestLarge(t *testing.T) {
 	t.Setenv(childMain, "1")
-	c := largeCommand{Server: servertest.Binary(t), Flows: 2000, Few: 300, Rounds: 1, Duration: 200 * time.Millisecond, Requests: 2, Page: 3, Results: t.TempDir()}
+	c := largeCommand{Server: servertest.Binary(t), Flows: 2000, Few: 300, Rounds: 1, Duration: time.Second, Requests: 2, Page: 3, Results: t.TempDir()}
 	if err := c.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestLarge(t *testing.T) {
 // TestGrowth runs all of it, small. A way that is 20 ms longer is seen: a change takes two round trips.
 func TestGrowth(t *testing.T) {
 	t.Setenv(childMain, "1")
-	c := growthCommand{Server: servertest.Binary(t), Rounds: 1, Duration: 200 * time.Millisecond, States: []int{1000}, Batches: []int{7}, Waiting: 200,
+	c := growthCommand{Server: servertest.Binary(t), Rounds: 1, Duration: time.Second, States: []int{1000}, Batches: []int{7}, Waiting: 200,
 		Trips: []time.Duration{20 * time.Millisecond}, Results: t.TempDir()}
 	if err := c.Run(t.Context()); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 // Command bench measures the server and the baselines it is compared with: a closed-loop load generator over HTTP
 // (load), one SQL statement under pgbench (pgbench), the plain handler most people would write (plain-server), and all
-// of them in one go on one private PostgreSQL (compare); and waits that end by themselves (waits), and the live feed (feed).
+// of them in one go on one private PostgreSQL (compare); every goal of docs/performance.md (goals), a large database (large)
+// and what a change costs as things grow (growth); waits that end by themselves (waits), and the live feed (feed).
 //
 // It knows the server by its HTTP contract and its built binary alone; of the server's packages it uses none but the
 // test helper that starts PostgreSQL. Nothing but developers and `make bench` runs it.

@@ -45,6 +45,9 @@ func (s *stage) rounds(ctx context.Context, rounds int, sides []side) ([]measure
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", one.name, err)
 			}
+			if m.PerSecond == 0 {
+				return nil, fmt.Errorf("%s: no answer came in the time that is measured: it is too short", one.name)
+			}
 			m.Target, m.Round = one.name, round+1
 			fmt.Fprintf(os.Stderr, "round %d/%d  %-20s %9.0f/s\n", m.Round, rounds, one.name, m.PerSecond)
 			all = append(all, m)
