@@ -4,7 +4,7 @@ GO      ?= go
 SERVER  := bin/server
 OAS     := internal/httpapi/oas
 
-.PHONY: run build test test-tools generate check-generated format vet lint faults bench screenshots clean
+.PHONY: run build test test-tools generate check-generated format vet lint faults bench bench-goals bench-large bench-growth screenshots clean
 
 run: build ## build and start the server on the embedded database
 	$(SERVER)
@@ -47,6 +47,15 @@ bench: build ## this server against its baselines, on one machine, in one run
 
 screenshots: test-tools ## the README's pictures of the dashboard, taken in Chromium
 	$(GO) test ./internal/dashboard -count=1 -run TestScreenshots -args -screenshots "$(CURDIR)/docs/screenshots"
+
+bench-goals: build ## every goal of docs/performance.md that needs no large database
+	$(GO) run ./bench goals
+
+bench-large: build ## changes and lists with a million flows in the database
+	$(GO) run ./bench large
+
+bench-growth: build ## changes against the size of the state, of batches, of the database, and its distance
+	$(GO) run ./bench growth
 
 clean:
 	rm -rf bin bench/results

@@ -81,11 +81,12 @@ func (c *httpConn) dial(ctx context.Context) error {
 	return nil
 }
 
-// request is what is sent. Key is the Idempotency-Key, none where empty; a nil body sends none.
+// request is what is sent. Key is the Idempotency-Key and bearer the API key, none where empty; a nil body sends none.
 type request struct {
 	method string
 	path   string
 	key    string
+	bearer string
 	body   []byte
 }
 
@@ -121,6 +122,10 @@ func appendRequest(out []byte, host string, r request) []byte {
 	if r.key != "" {
 		out = append(out, "\r\nIdempotency-Key: "...)
 		out = append(out, r.key...)
+	}
+	if r.bearer != "" {
+		out = append(out, "\r\nAuthorization: Bearer "...)
+		out = append(out, r.bearer...)
 	}
 	if r.body != nil {
 		out = append(out, "\r\nContent-Type: application/json"...)

@@ -129,11 +129,11 @@ func TestHTTPConnKeepsItsConnection(t *testing.T) {
 		request request
 		want    string
 	}{
-		{request{"POST", "/a", "k-1", []byte("{}")}, "200 POST /a key=k-1 type=application/json length=2 {}"},
-		{request{"GET", "/large", "", nil}, "200 " + string(large)},
-		{request{"POST", "/b", "", nil}, "200 POST /b key= type= length=0 "},
-		{request{"GET", "/error", "", nil}, "500 broken\n"},
-		{request{"GET", "/c", "", nil}, "200 GET /c key= type= length=0 "},
+		{request{method: "POST", path: "/a", key: "k-1", body: []byte("{}")}, "200 POST /a key=k-1 type=application/json length=2 {}"},
+		{request{method: "GET", path: "/large"}, "200 " + string(large)},
+		{request{method: "POST", path: "/b"}, "200 POST /b key= type= length=0 "},
+		{request{method: "GET", path: "/error"}, "500 broken\n"},
+		{request{method: "GET", path: "/c"}, "200 GET /c key= type= length=0 "},
 	}
 	for _, c := range cases {
 		answer, err := conn.do(t.Context(), c.request)
@@ -197,7 +197,7 @@ func BenchmarkClient(b *testing.B) {
 	body := appendStateBody(nil, 1)
 	before := cpuTime()
 	for b.Loop() {
-		if _, err := conn.do(b.Context(), request{"POST", "/flows/x/state", "", body}); err != nil {
+		if _, err := conn.do(b.Context(), request{method: "POST", path: "/flows/x/state", body: body}); err != nil {
 			b.Fatal(err)
 		}
 	}

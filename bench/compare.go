@@ -262,7 +262,11 @@ func spawnLoad(ctx context.Context, c loadCommand) (loadResult, error) {
 	}
 	command := exec.CommandContext(ctx, self, "load", "--json=-", "--url="+c.URL, "--scenario="+c.Scenario,
 		"--connections="+strconv.Itoa(c.Connections), "--duration="+c.Duration.String(),
-		"--warmup="+c.Warmup.String(), "--flows="+strconv.Itoa(c.Flows))
+		"--warmup="+c.Warmup.String(), "--flows="+strconv.Itoa(c.Flows), "--batch="+strconv.Itoa(max(1, c.Batch)),
+		"--state-bytes="+strconv.Itoa(c.StateBytes))
+	for _, url := range c.Also {
+		command.Args = append(command.Args, "--also="+url)
+	}
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	command.WaitDelay = stopDelay
 	var stdout, stderr bytes.Buffer

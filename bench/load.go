@@ -30,6 +30,8 @@ type loadCommand struct {
 	Warmup      time.Duration `help:"How long runs before that, unmeasured." default:"2s"`
 	Flows       int           `help:"Flows prepared beforehand; each request picks one at random." default:"1000"`
 	Batch       int           `help:"Commands in a request of the batch scenario." default:"100"`
+	StateBytes  int           `help:"How large the state of a prepared flow is, at least."`
+	Also        []string      `help:"Further servers on the same database; the connections take turns." placeholder:"URL"`
 	Procs       int           `help:"Cores the generator may use (GOMAXPROCS)." default:"1"`
 	JSON        string        `help:"Write the result to this file as JSON, - for standard output." name:"json" placeholder:"FILE"`
 }
@@ -61,9 +63,9 @@ func runLoad(ctx context.Context, c loadCommand) (loadResult, error) {
 	if !ok {
 		return loadResult{}, fmt.Errorf("no scenario %q", c.Scenario)
 	}
-	target, err := url.Parse(c.URL)
-	if err != nil || target.Scheme != "http" || target.Port() == "" {
-		return loadResult{}, fmt.Errorf("url %q is not http://host:port", c.URL)
+	hosts, err := hostsOf(append([]string{c.URL}, c.Also...))
+	if err != nil {
+		return loadResult{}, err
 	}
 	if c.Connections < 1 || c.Flows < 1 || c.Batch < 1 || c.Duration <= 0 || c.Warmup < 0 {
 		return loadResult{}, errors.New("connections, flows, batch and duration must be positive")
@@ -79,24 +81,37 @@ func runLoad(ctx context.Context, c loadCommand) (loadResult, error) {
 	}
 	var flows []preparedFlow
 	if kind.prepared {
-		if flows, err = prepareFlows(ctx, target.Host, c.Flows); err != nil {
+		if flows, err = prepareFlows(ctx, hosts[0], c.Flows, createBodyOf(c.StateBytes)); err != nil {
 			return loadResult{}, fmt.Errorf("preparing %d flows: %w", c.Flows, err)
 		}
 	}
-	total, cores, err := drive(ctx, target.Host, kind, c, flows)
+	total, cores, err := drive(ctx, hosts, kind, c, flows)
 	if err != nil {
 		return loadResult{}, err
 	}
 	if kind.prepared {
-		if err := checkRevisions(ctx, target.Host, flows, total); err != nil {
+		if err := checkRevisions(ctx, hosts[0], flows, total); err != nil {
 			return loadResult{}, err
 		}
 	}
 	return newLoadResult(c, total, cores), nil
 }
 
+// hostsOf are the host and port of each URL.
+func hostsOf(urls []string) ([]string, error) {
+	var hosts []string
+	for _, text := range urls {
+		target, err := url.Parse(text)
+		if err != nil || target.Scheme != "http" || target.Port() == "" {
+			return nil, fmt.Errorf("url %q is not http://host:port", text)
+		}
+		hosts = append(hosts, target.Host)
+	}
+	return hosts, nil
+}
+
 // drive runs every connection's loop and returns the sum of their counts, and how many cores the generator used.
-func drive(ctx context.Context, host string, kind scenario, c loadCommand, flows []preparedFlow) (*tally, float64, error) {
+func drive(ctx context.Context, hosts []string, kind scenario, c loadCommand, flows []preparedFlow) (*tally, float64, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	prefix := crand.Text()
 	began, cpu := time.Now(), cpuTime()
@@ -104,7 +119,7 @@ func drive(ctx context.Context, host string, kind scenario, c loadCommand, flows
 	workers := make([]*worker, c.Connections)
 	for i := range workers {
 		w := &worker{
-			conn:   newHTTPConn(host, window.until.Add(requestGrace)),
+			conn:   newHTTPConn(hosts[i%len(hosts)], window.until.Add(requestGrace)),
 			random: rand.New(rand.NewPCG(uint64(i), uint64(began.UnixNano()))),
 			flows:  flows, batch: c.Batch, window: window, tally: newTally(),
 			keyPrefix: fmt.Sprintf("%s-%d-", prefix, i),
@@ -210,7 +225,7 @@ func (w *worker) freshKey() string {
 const prepareConnections = 32
 
 // prepareFlows creates and starts n flows.
-func prepareFlows(ctx context.Context, host string, n int) ([]preparedFlow, error) {
+func prepareFlows(ctx context.Context, host string, n int, create []byte) ([]preparedFlow, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	flows := make([]preparedFlow, n)
 	for first := range min(n, prepareConnections) {
@@ -218,7 +233,7 @@ func prepareFlows(ctx context.Context, host string, n int) ([]preparedFlow, erro
 			conn := newHTTPConn(host, time.Now().Add(time.Minute))
 			defer conn.close()
 			for i := first; i < n; i += prepareConnections {
-				id, err := startFlow(ctx, conn)
+				id, err := startFlow(ctx, conn, create)
 				if err != nil {
 					return err
 				}
@@ -231,8 +246,8 @@ func prepareFlows(ctx context.Context, host string, n int) ([]preparedFlow, erro
 }
 
 // startFlow creates one flow and starts it, which brings it to revision 1.
-func startFlow(ctx context.Context, conn *httpConn) (id string, err error) {
-	body, err := conn.expect(ctx, request{method: "POST", path: "/flows", body: createBody}, http.StatusCreated)
+func startFlow(ctx context.Context, conn *httpConn, create []byte) (id string, err error) {
+	body, err := conn.expect(ctx, request{method: "POST", path: "/flows", body: create}, http.StatusCreated)
 	if err != nil {
 		return "", err
 	}

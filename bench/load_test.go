@@ -38,6 +38,9 @@ func newFakeServer(t *testing.T, fake *fakeServer) (url string) {
 	mux.HandleFunc("POST /flows/{id}/{command}", func(w http.ResponseWriter, r *http.Request) {
 		fake.answer(w, fake.change(r.PathValue("id"), r.PathValue("command"), r.Header.Get("Idempotency-Key")))
 	})
+	mux.HandleFunc("POST /external-events", func(w http.ResponseWriter, r *http.Request) {
+		fake.answer(w, result{200, map[string]any{"outcome": "delivered"}})
+	})
 	mux.HandleFunc("POST /batch", fake.batch)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)

@@ -61,9 +61,18 @@ func newPreparedFlow(id string) preparedFlow {
 	return preparedFlow{path: "/flows/" + id, statePath: "/flows/" + id + "/state"}
 }
 
-// createBody is the flow that prepare, create and lifecycle make.
-var createBody = []byte(`{"controller_id":"bench/load","goal":"measure the write path",` +
-	`"owner_session_key":"bench:load","state":{"progress":0,"phase":"begin"}}`)
+// createBody is the flow that create and lifecycle make.
+var createBody = createBodyOf(0)
+
+// createBodyOf makes a flow whose state has at least so many bytes.
+func createBodyOf(bytes int) []byte {
+	body := `{"controller_id":"bench/load","goal":"measure the write path",` +
+		`"owner_session_key":"bench:load","state":{"progress":0,"phase":"begin"`
+	if bytes > 0 {
+		body += `,"padding":"` + strings.Repeat("x", bytes) + `"`
+	}
+	return []byte(body + `}}`)
+}
 
 // appendStateBody appends the patch of the state scenarios. Its keys are always the same, so the state does not grow.
 func appendStateBody(out []byte, progress int) []byte {
@@ -78,7 +87,7 @@ func idempotentTurn(ctx context.Context, w *worker) error { return w.patchFlow(c
 
 func (w *worker) patchFlow(ctx context.Context, key string) error {
 	w.body = appendStateBody(w.body[:0], w.random.IntN(1_000_000))
-	_, ok, err := w.call(ctx, request{"POST", w.pick().statePath, key, w.body}, http.StatusOK)
+	_, ok, err := w.call(ctx, request{method: "POST", path: w.pick().statePath, key: key, body: w.body}, http.StatusOK)
 	if ok {
 		w.accepted(1)
 	}
@@ -97,7 +106,7 @@ func batchTurn(ctx context.Context, w *worker) error {
 		w.body = append(appendStateBody(w.body, w.random.IntN(1_000_000)), '}')
 	}
 	w.body = append(w.body, "]}"...)
-	answer, ok, err := w.call(ctx, request{"POST", "/batch", "", w.body}, http.StatusOK)
+	answer, ok, err := w.call(ctx, request{method: "POST", path: "/batch", body: w.body}, http.StatusOK)
 	if !ok {
 		return err
 	}
@@ -148,18 +157,8 @@ func createTurn(ctx context.Context, w *worker) error {
 	return err
 }
 
-// lifecycleSteps are the commands that follow a create, in order.
-var lifecycleSteps = [...]struct {
-	verb string
-	body []byte
-}{
-	{"/start", nil},
-	{"/wait", []byte(`{"wait":{"kind":"manual"}}`)},
-	{"/resume", []byte(`{"state_patch":{"answer":"yes"}}`)},
-	{"/finish", []byte(`{"final_state":{"progress":100}}`)},
-}
-
-// lifecycleTurn takes one flow from its creation to its end. A refusal ends the turn, not the run.
+// lifecycleTurn takes one flow from its creation to its end: created, started, waiting for an event of its own, resumed by
+// that event, finished. A refusal ends the turn, not the run.
 func lifecycleTurn(ctx context.Context, w *worker) error {
 	answer, ok, err := w.call(ctx, request{method: "POST", path: "/flows", body: createBody}, http.StatusCreated)
 	if !ok {
@@ -170,10 +169,21 @@ func lifecycleTurn(ctx context.Context, w *worker) error {
 	if err != nil {
 		return err
 	}
-	for _, step := range lifecycleSteps {
-		path := "/flows/" + id + step.verb
-		if _, ok, err = w.call(ctx, request{method: "POST", path: path, body: step.body}, http.StatusOK); !ok {
+	event := `{"topic":"bench","correlation_id":"` + w.freshKey() + `"`
+	path := "/flows/" + id
+	for _, step := range [...]request{
+		{path: path + "/start"},
+		{path: path + "/wait", body: []byte(`{"wait":{"kind":"external_event",` + event[1:] + `}}`)},
+		{path: "/external-events", body: []byte(event + `,"payload":{"paid":true}}`)},
+		{path: path + "/finish", body: []byte(`{"final_state":{"progress":100}}`)},
+	} {
+		step.method = "POST"
+		if answer, ok, err = w.call(ctx, step, http.StatusOK); !ok {
 			return err
+		}
+		if step.path == "/external-events" && !bytes.Contains(answer, []byte(`"delivered"`)) {
+			w.failed() // it resumed nothing
+			return nil
 		}
 		w.accepted(1)
 	}

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"unsafe"
 
@@ -59,17 +60,34 @@ func trace(t *testing.T, pid int, database string) *tracer {
 	seized := make(chan error, 1)
 	go func() { // ends with the process, which no test outlives
 		defer close(r.ended)
-		runtime.LockOSThread() // one thread traces; it is never given back, and its end lets go of the process
-		err := r.seize()
-		seized <- err
-		if err == nil {
-			r.err = r.follow()
-		}
+		r.run(seized)
 	}()
 	if err := <-seized; err != nil {
 		t.Fatalf("tracing: %v", err)
 	}
 	return r
+}
+
+// run traces, on one thread: it is never given back, and its end lets go of the process. The thread must have no children
+// of its own, as one has that started a program: it would hear of their end in place of whoever waits for it.
+func (r *tracer) run(seized chan<- error) {
+	runtime.LockOSThread()
+	children, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", unix.Gettid()))
+	if err != nil {
+		seized <- err
+		return
+	}
+	if len(children) > 0 {
+		var other sync.WaitGroup
+		other.Go(func() { r.run(seized) }) // on another thread, as this one is taken
+		other.Wait()
+		return
+	}
+	err = r.seize()
+	seized <- err
+	if err == nil {
+		r.err = r.follow()
+	}
 }
 
 // seize takes hold of every thread of the process; those that begin later follow by themselves.

@@ -98,11 +98,10 @@ func TestScopes_OfEveryOperation(t *testing.T) {
 // exist are told apart from those one may not use.
 func TestAuthentication_LeavesOthersAsTheyAre(t *testing.T) {
 	api := serveSQLite(t, withScopes)
-	for _, path := range []string{"/livez", "/readyz", "/openapi.json", "/openapi.yaml", "/docs", "/problems", "/problems/forbidden"} {
+	for _, path := range []string{"/livez", "/readyz", "/openapi.json", "/openapi.yaml", "/docs", "/problems", "/problems/forbidden", "/"} {
 		api.get(path).want(200)
 		api.with("Bearer nonsense").get(path).want(200)
 	}
-	api.get("/").want(302)
 	api.get("/nowhere").problem(404, "not-found")
 	api.do("PATCH", "/flows", "").problem(405, "method-not-allowed")
 	api.get("/callbacks/forged").problem(404, "not-found")
