@@ -16,7 +16,7 @@ import (
 // database is the configured store, and what differs between the two kinds.
 type database struct {
 	store.Store
-	committers    int
+	committers    int // 0 is the engine's own choice
 	schemaVersion int64 // that this program needs
 	pools         func() []telemetry.Pool
 }
@@ -42,7 +42,7 @@ func (c *databaseConfig) open(ctx context.Context, log *slog.Logger, watched wat
 	if err != nil {
 		return nil, fmt.Errorf("opening the database: %w", err)
 	}
-	return &database{Store: s, committers: 2, schemaVersion: pg.LatestVersion(), pools: poolsOf(s.Pools)}, nil
+	return &database{Store: s, schemaVersion: pg.LatestVersion(), pools: poolsOf(s.Pools)}, nil
 }
 
 // poolsOf are a store's pools as the metrics have them.

@@ -79,7 +79,7 @@ var Fixed = map[string]string{
 	"load external events": loadExternalEvents, "select receipt": numbered(selectReceipt), "delivering": delivering,
 	"load covered": loadCovered, "load covered more": loadCoveredMore, "load covered steps": loadCoveredSteps,
 	"sweep external events": sweepExternalEvents, "lock ended": lockEnded, "count ended": countEnded,
-	"erase awaited": eraseAwaited, "select tail": selectTail,
+	"erase awaited": eraseAwaited, "select tail": selectTail, "gathered": selectGathered,
 }
 
 // WriteStatements are the statements that write w, with their arguments.

@@ -278,6 +278,7 @@ func TestPlansByKey(t *testing.T) {
 			[]string{}, []string{}, []string{}, []bool{}, 500}, "flows_pkey", 20},
 		"load covered steps": {[]any{ids, runs, slices.Repeat([]string{"owner"}, len(ids)), make([]bool, len(ids))}, "steps_pkey", 20},
 		"load answers":       {[]any{[][]byte{{1, 2}}}, "answers_pkey", 1},
+		"gathered":           {[]any{ids, slices.Repeat([]string{"owner"}, len(ids)), make([]bool, len(ids))}, "flows_pkey", 10},
 		"select tail":        {[]any{int64(30000), 20}, "events_pkey", 40},
 		"select step":        {[]any{ids[0], "run"}, "steps_pkey", 1},
 		"oldest waiting":     {nil, "flows_by_waiting", 1},

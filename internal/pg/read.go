@@ -23,8 +23,8 @@ func (s *Store) read(ctx context.Context, fn func(context.Context, *pgx.Conn) er
 	return s.on(ctx, s.readers, fn)
 }
 
-// Flow implements store.Reader.
-func (s *Store) Flow(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.Flow, error) {
+// flowAlone reads one flow by a statement of its own, or flows.ErrNotFound.
+func (s *Store) flowAlone(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.Flow, error) {
 	var sql statement
 	sql.add(selectFlow, [16]byte(id))
 	sql.covered(`f.owner_session_key`, owners)

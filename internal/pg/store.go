@@ -33,6 +33,7 @@ type Options struct {
 type Store struct {
 	// Reads have connections of their own, so that no number of readers keeps a commit waiting.
 	writers, readers *pgxpool.Pool
+	reads            *flowReads
 	// single is how to connect outside the pools.
 	single *pgx.ConnConfig
 	logger *slog.Logger
@@ -49,7 +50,7 @@ var _ store.Store = (*Store)(nil)
 var errClosed = errors.New("the store is closed")
 
 // Open makes a store for the database at url (postgres://…, or key=value pairs). It connects when the first connection is
-// needed: the database may be down. ctx ends nothing but Open itself. Errors: a URL that cannot be read.
+// needed: the database may be down. It owns goroutines that read flows, until Close. ctx ends nothing but Open itself. Errors: a URL that cannot be read.
 func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	config, err := poolConfig(url)
 	if err != nil {
@@ -66,6 +67,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		s.writers.Close()
 		return nil, err
 	}
+	s.reads = startReads(s)
 	return s, nil
 }
 
@@ -87,6 +89,9 @@ func newPool(ctx context.Context, config *pgxpool.Config, size, byDefault int) (
 func (s *Store) Close() error {
 	s.open.Lock()
 	defer s.open.Unlock()
+	if !s.closed {
+		s.reads.stop()
+	}
 	s.closed = true
 	s.writers.Close()
 	s.readers.Close()
