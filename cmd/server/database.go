@@ -16,7 +16,7 @@ import (
 // database is the configured store, and what differs between the two kinds.
 type database struct {
 	store.Store
-	committers    int // 0 is the engine's own choice
+	committers    int   // 0 is the engine's own choice
 	schemaVersion int64 // that this program needs
 	pools         func() []telemetry.Pool
 }
