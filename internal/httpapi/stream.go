@@ -117,6 +117,8 @@ func (s *stream) serve(w http.ResponseWriter) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded): // ctx has ended too: net/http gives up a connection that fails
 		s.api.log.InfoContext(ctx, "a slow reader was cut off", "request_id", s.request.id)
+	case errors.As(err, new(*auth.Refused)):
+		s.api.log.InfoContext(ctx, "a stream ended with its reader's credentials", "request_id", s.request.id, "reason", err)
 	case ctx.Err() == nil: // else the client has gone, or the server is going
 		s.api.log.WarnContext(ctx, "a stream was cut off", "request_id", s.request.id, "error", err)
 	}
