@@ -51,6 +51,9 @@ func TestPages_AreServedStrictly(t *testing.T) {
 		if again := ask(t, page, http.MethodGet, "If-None-Match", header.Get("ETag")); again.Code != http.StatusNotModified || again.Body.Len() > 0 {
 			t.Errorf("%s: asked again with its tag it is %d", name, again.Code)
 		}
+		if tagged := ask(t, page, http.MethodGet, "If-Match", `"3"`); tagged.Code != http.StatusOK {
+			t.Errorf("%s: with If-Match it is %d", name, tagged.Code)
+		}
 		if head := ask(t, page, http.MethodHead); head.Code != http.StatusOK || head.Body.Len() > 0 {
 			t.Errorf("%s: HEAD is %d with %d bytes", name, head.Code, head.Body.Len())
 		}
