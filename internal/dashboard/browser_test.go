@@ -210,6 +210,21 @@ func (p *tab) click(selector, words string) {
 	run(p, chromedp.MouseClickXY(at[0], at[1]))
 }
 
+// openForm clicks a command until its form is there: live news may draw the buttons anew under a click, which is then lost.
+func (p *tab) openForm(verb string) {
+	p.t.Helper()
+	const open = `!!document.querySelector("dialog[open]")`
+	err := servertest.Await(p.ctx, patience, func() bool {
+		if !eval[bool](p, open) {
+			p.click("button[data-verb="+verb+"]", "")
+		}
+		return eval[bool](p, open)
+	})
+	if err != nil {
+		p.t.Fatalf("no form for %s\n%s", verb, p.look())
+	}
+}
+
 // fill replaces what is in a field, by typing.
 func (p *tab) fill(selector, words string) {
 	p.t.Helper()
