@@ -60,7 +60,7 @@ type SetWait struct {
 	Details    json.RawMessage
 	// Horizon is how far ahead a time may lie; 0 is no limit.
 	Horizon time.Duration
-	// CallbackKey is the id of the key that is to sign the wait's callback URLs.
+	// CallbackKey is what the wait's is to be, where it has a callback.
 	CallbackKey string
 }
 
@@ -101,7 +101,7 @@ type EndByEvent struct{ Event *ExternalEvent }
 type EndByCallback struct {
 	Generation int64
 	Condition  int    // the index in the wait's conditions
-	Key        string // the id of the key that signed the token
+	Key        string // the wait's CallbackKey, as the token has it
 	Verified   bool   // the body's signature was checked against the condition's Verify, and matches
 	Rejected   bool
 	// Payload goes under state.resume_event.

@@ -36,7 +36,8 @@ type Wait struct {
 	Generation int64
 	// Since is when the wait began.
 	Since time.Time
-	// CallbackKey is the id of the key that signs the wait's callback URLs; "" where it has no callback.
+	// CallbackKey names the key that signs the wait's callback URLs, and the wait among all others: no two have the same,
+	// but for those that a release began which named the key alone. "" where it has no callback.
 	CallbackKey string
 }
 

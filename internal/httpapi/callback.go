@@ -113,16 +113,16 @@ func (a *api) awaited(ctx context.Context, c capability) (*flows.Condition, erro
 		return nil, nil
 	case err != nil:
 		return nil, err
-	case f.Wait == nil || f.Wait.Generation != c.generation || c.condition >= len(f.Wait.Conditions):
-		return nil, nil
 	}
-	return &f.Wait.Conditions[c.condition], nil
+	return c.conditionOf(f), nil
 }
 
 // endedBy looks up in the trail how a wait ended: nil where it was by this very callback, so that a sender that did not
-// see the answer gets it again.
+// see the answer gets it again. The newest comes first: a sender repeats soon.
 func (a *api) endedBy(ctx context.Context, c capability, reject bool) error {
-	q := store.EventQuery{Owners: flows.Everyone, FlowID: c.flow, FromFlow: true, Kinds: []flows.EventKind{flows.EventResumed}, Limit: 100}
+	kinds := []flows.EventKind{flows.EventWaiting, flows.EventResumed}
+	q := store.EventQuery{Owners: flows.Everyone, FlowID: c.flow, FromFlow: true, Kinds: kinds, Desc: true, Limit: 100}
+	var end cause // of the first wait that ended after this one began
 	for {
 		found, err := a.reader.Events(ctx, q)
 		if errors.Is(err, flows.ErrNotFound) {
@@ -132,19 +132,36 @@ func (a *api) endedBy(ctx context.Context, c capability, reject bool) error {
 			return err
 		}
 		for _, event := range found.Items {
-			if event.Revision <= c.generation {
-				continue
+			switch {
+			case event.Revision > c.generation && event.Kind == flows.EventResumed:
+				end = causeOf(event)
+			case event.Revision <= c.generation:
+				if c.began(event) && end.Generation == c.generation && end.is(c, reject) {
+					return nil
+				}
+				return flows.ErrWaitEnded
 			}
-			if cause := causeOf(event); cause.Generation == c.generation && cause.is(c, reject) {
-				return nil
-			}
-			return flows.ErrWaitEnded // the first resume after the wait began is the one that ended it
 		}
 		if found.Next == nil {
 			return flows.ErrWaitEnded
 		}
 		q.After = found.Next
 	}
+}
+
+// began reports whether an event is the beginning of the wait that a capability is for, and not one in the trail of
+// another flow that was given the same id.
+func (c capability) began(event flows.Event) bool {
+	if event.Revision != c.generation || event.Kind != flows.EventWaiting {
+		return false
+	}
+	var payload struct {
+		Wait struct {
+			Since time.Time `json:"since"`
+		} `json:"wait"`
+	}
+	err := json.Unmarshal(event.Payload, &payload)
+	return err == nil && (c.since == 0 || payload.Wait.Since.UnixMicro() == c.since)
 }
 
 // cause is what the trail says of the end of a wait.
@@ -253,11 +270,15 @@ func (a *api) showCallback(w http.ResponseWriter, r *http.Request, c capability)
 	if err != nil && !errors.Is(err, flows.ErrNotFound) {
 		return err
 	}
-	if err != nil || f.Wait == nil || f.Wait.Generation != c.generation || c.condition >= len(f.Wait.Conditions) {
+	var condition *flows.Condition
+	if err == nil {
+		condition = c.conditionOf(f)
+	}
+	if condition == nil {
 		a.writePage(w, http.StatusGone, callbackView{Ended: true})
 		return nil
 	}
-	view := callbackView{Goal: f.Goal, Token: chi.URLParam(r, "token"), Signed: f.Wait.Conditions[c.condition].Verify != nil}
+	view := callbackView{Goal: f.Goal, Token: chi.URLParam(r, "token"), Signed: condition.Verify != nil}
 	if f.Wait.Details != nil {
 		var indented bytes.Buffer
 		if json.Indent(&indented, f.Wait.Details, "", "  ") == nil {

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"taskflow/internal/engine"
+	"taskflow/internal/flows"
+
 	"github.com/google/uuid"
 )
 
@@ -51,6 +54,87 @@ func TestCallbackEndsItsWaitOnce(t *testing.T) {
 		wantText(t, "repeated after the flow ended", api.post(url, "").want(200).body, alreadyResumed)
 		api.erase(flow).want(204)
 		api.post(url, "").problem(410, "wait-ended")
+	})
+}
+
+// again has a flow that ended erased and made anew under its id, waiting for a callback; it names the new one's URL.
+func (c *client) again(flow, wait string) (url string) {
+	c.t.Helper()
+	c.post(flow+"/finish", "").want(200)
+	c.erase(flow).want(204)
+	c.running(`"goal":"Another one","id":` + quoted(strings.TrimPrefix(flow, "/flows/")))
+	return strings.Trim(c.post(flow+"/wait", `{"wait":`+wait+`}`).want(200).at("/wait/url"), `"`)
+}
+
+// wantOver wants a URL to be good for nothing, and its page to show nothing of a flow that waits.
+func (c *client) wantOver(flow, url string) {
+	c.t.Helper()
+	for _, path := range []string{url, url + "/reject"} {
+		c.refused(410, "wait-ended", "POST", path, `{"mine":1}`)
+	}
+	if page := c.get(url).want(410); strings.Contains(page.body, "<button") || strings.Contains(page.body, "Another one") {
+		c.t.Errorf("the page is %s", page.body)
+	}
+	c.get(flow).has("/status", `"waiting"`)
+}
+
+// TestCallbackOpensNoLaterLife keeps a URL until its flow is erased and another has its id, waiting at the same revision.
+func TestCallbackOpensNoLaterLife(t *testing.T) {
+	eachStore(t, func(t *testing.T, api *client) {
+		flow, old := api.callback(callbackWait)
+		api.post(old, "").want(200)
+		url := api.again(flow, callbackWait)
+		api.wantOver(flow, old)
+		wantText(t, "its own", api.post(url, "").want(200).body, resumed)
+		wantText(t, "its own, repeated", api.post(url, "").want(200).body, alreadyResumed)
+		api.post(old, "").problem(410, "wait-ended") // it tells nothing of how the other ended either
+		wantText(t, "trail", api.kinds(flow), "created 0, started 1, waiting 2, resumed 3")
+	})
+}
+
+// TestCallbackOpensNoLaterLifeInACommit puts both lives in one commit, at one and the same time.
+func TestCallbackOpensNoLaterLifeInACommit(t *testing.T) {
+	eachStore(t, func(t *testing.T, api *client) {
+		id := uuid.NewString()
+		flow := "/flows/" + id
+		live := `{"method":"POST","path":"/flows","body":` + createBody(`"goal":"Another one","id":`+quoted(id)) + `},{"method":"POST","path":"` + flow + `/start"},` +
+			`{"method":"POST","path":"` + flow + `/wait","body":{"wait":` + callbackWait + `}}`
+		die := `,{"method":"POST","path":"` + flow + `/cancel"},{"method":"DELETE","path":"` + flow + `"},`
+		a := api.post("/batch", `{"commands":[`+live+die+live+`]}`, "Idempotency-Key: one-commit").want(200)
+		old, url := strings.Trim(a.at("/results/2/body/wait/url"), `"`), strings.Trim(a.at("/results/7/body/wait/url"), `"`)
+		wantText(t, "the second beginning", a.at("/results/7/body/wait/since"), a.at("/results/2/body/wait/since"))
+		api.wantOver(flow, old)
+		api.post(url, "").want(200)
+	})
+}
+
+// TestCallbacksOfTheReleaseBefore begins a wait as that release did: its URL has no nonce, and lives out its wait alone.
+func TestCallbacksOfTheReleaseBefore(t *testing.T) {
+	eachStore(t, func(t *testing.T, api *client) {
+		keys, err := api.store.CallbackKeys(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		release := engine.New(api.store, engine.Options{})
+		defer release.Close(t.Context())
+		flow := api.running("")
+		wait := flows.SetWait{Kind: flows.WaitCallback, Conditions: []flows.ConditionSpec{{Kind: flows.WaitCallback}}, CallbackKey: keys[0].ID}
+		if _, err := release.Apply(t.Context(), engine.Command{Command: flows.Command{
+			FlowID: uuid.MustParse(strings.TrimPrefix(flow, "/flows/")), Owners: flows.Everyone, Actor: "old", Action: wait,
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		old := strings.Trim(api.get(flow).at("/wait/url"), `"`)
+		if n := len(strings.TrimPrefix(old, "/callbacks/")); n != 63 {
+			t.Fatalf("URL %s, want a token as that release makes them", old)
+		}
+		if page := api.get(old).want(200); !strings.Contains(page.body, "<button") {
+			t.Errorf("the page is %s", page.body)
+		}
+		wantText(t, "first", api.post(old, "").want(200).body, resumed)
+		wantText(t, "repeated", api.post(old, "").want(200).body, alreadyResumed)
+		api.again(flow, callbackWait)
+		api.wantOver(flow, old)
 	})
 }
 
@@ -139,7 +223,8 @@ func TestForgedCallbacks(t *testing.T) {
 		first := raw(one)
 		forged := map[string]string{
 			"another condition": with(func(b []byte) { b[30] = 1 }), "another generation": with(func(b []byte) { b[29]++ }), "another flow": with(func(b []byte) { b[21] ^= 1 }),
-			"another's signature": with(func(o []byte) { copy(o[31:], raw(b)[31:]) }), "the other condition's signature": with(func(o []byte) { copy(o[31:], raw(two)[31:]) }),
+			"another's signature": with(func(o []byte) { copy(o[31:], raw(b)[31:]) }), "the other condition's signature": with(func(o []byte) { copy(o[47:], raw(two)[47:]) }),
+			"another nonce": with(func(b []byte) { b[31]++ }), "another beginning": with(func(b []byte) { b[46]++ }), "the old form of it": base64.RawURLEncoding.EncodeToString(append(raw(one)[:31], raw(one)[47:]...)),
 			"truncated": token(one)[:40], "longer": token(one) + "AAAA", "padded": token(one) + "==", "no token": "x", "an id": uuid.NewString(), "line end": token(one)[:8] + "%0A" + token(one)[8:], "encoded slash": "a%2Fb",
 			"an unknown key": with(func(b []byte) { copy(b, "nobody") }),
 		}

@@ -8,9 +8,11 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
+	"taskflow/internal/flows"
 	"taskflow/internal/store"
 
 	"github.com/google/uuid"
@@ -21,16 +23,26 @@ type capability struct {
 	flow       uuid.UUID
 	generation int64
 	condition  int
-	key        string // the id of the key that signs it
+	since      int64  // when the wait began, in microseconds; 0 in the old form
+	key        string // the wait's own: see keyring.nameWait
 }
 
-// A token is, in URL-safe base64: the key's id (6 bytes), the flow's id (16), the generation (8), the condition (1), and
-// the first 16 bytes of the HMAC-SHA256 over a fixed name and all of that.
+// A token is, in URL-safe base64: the key's id (6 bytes), the flow's id (16), the generation (8), the condition (1), the
+// wait's nonce (8), its beginning (8), and the first 16 bytes of the HMAC-SHA256 over a fixed name and all of that.
+//
+// The release before signed neither nonce nor beginning, so that a URL opened a later wait too, where a flow had been
+// erased and its id was used again. That old form opens only waits that were named without a nonce: those which that
+// release began. They keep it until they end, as it is what their URLs have, and what its servers beside this one can read.
 const (
-	tokenKeySize  = 6
-	tokenBodySize = tokenKeySize + 16 + 8 + 1
-	tokenMACSize  = 16
-	tokenPurpose  = "taskflow callback 1\x00"
+	tokenKeySize   = 6
+	tokenNonceSize = 8
+	oldBodySize    = tokenKeySize + 16 + 8 + 1
+	tokenBodySize  = oldBodySize + tokenNonceSize + 8
+	tokenMACSize   = 16
+	tokenPurpose   = "taskflow callback 2\x00"
+	oldPurpose     = "taskflow callback 1\x00"
+	// nonceMark is between a key's id and a nonce in the name of a wait; base64 has none.
+	nonceMark = "."
 )
 
 var tokenEncoding = base64.RawURLEncoding.Strict()
@@ -109,6 +121,19 @@ func (k *keyring) newest() string {
 	return k.signing
 }
 
+// nameWait makes the name that a new wait with a callback is given: the id of the key that signs, and a nonce. No other
+// wait has the same one, not even of another flow that is given the id of this one after it is gone. "" where there is no
+// key yet.
+func (k *keyring) nameWait() string {
+	id := k.newest()
+	if id == "" {
+		return ""
+	}
+	var nonce [tokenNonceSize]byte
+	_, _ = rand.Read(nonce[:]) // never fails, as above
+	return id + nonceMark + tokenEncoding.EncodeToString(nonce[:])
+}
+
 func (k *keyring) secret(id string) []byte {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
@@ -117,25 +142,41 @@ func (k *keyring) secret(id string) []byte {
 
 // sign makes the token of a capability; ok is false where its key is not known here.
 func (k *keyring) sign(c capability) (token string, ok bool) {
-	key, err := tokenEncoding.DecodeString(c.key)
-	secret := k.secret(c.key)
-	if err != nil || secret == nil {
+	id, nonceText, bound := strings.Cut(c.key, nonceMark)
+	key, err := tokenEncoding.DecodeString(id)
+	nonce, bad := tokenEncoding.DecodeString(nonceText)
+	secret := k.secret(id)
+	if err != nil || bad != nil || secret == nil {
 		return "", false
 	}
 	body := append(key, c.flow[:]...)
 	body = binary.BigEndian.AppendUint64(body, uint64(c.generation))
 	body = append(body, byte(c.condition))
-	return tokenEncoding.EncodeToString(append(body, tokenMAC(secret, body)...)), true
+	purpose := oldPurpose
+	if bound {
+		purpose = tokenPurpose
+		body = append(body, nonce...)
+		body = binary.BigEndian.AppendUint64(body, uint64(c.since))
+	}
+	return tokenEncoding.EncodeToString(append(body, tokenMAC(secret, purpose, body)...)), true
 }
 
 // open reads a token and checks it in constant time, without the database: only a key that is not known here is looked
 // for, at a bounded rate.
 func (k *keyring) open(ctx context.Context, token string) (capability, bool) {
 	raw, err := tokenEncoding.DecodeString(token)
-	if err != nil || len(raw) != tokenBodySize+tokenMACSize || tokenEncoding.EncodeToString(raw) != token { // base64 passes line ends over
+	if err != nil || tokenEncoding.EncodeToString(raw) != token { // base64 passes line ends over
 		return capability{}, false
 	}
-	body, mac := raw[:tokenBodySize], raw[tokenBodySize:]
+	purpose := tokenPurpose
+	switch len(raw) {
+	case tokenBodySize + tokenMACSize:
+	case oldBodySize + tokenMACSize:
+		purpose = oldPurpose
+	default:
+		return capability{}, false
+	}
+	body, mac := raw[:len(raw)-tokenMACSize], raw[len(raw)-tokenMACSize:]
 	id := tokenEncoding.EncodeToString(body[:tokenKeySize])
 	secret := k.secret(id)
 	if secret == nil && k.mayLook() {
@@ -143,13 +184,27 @@ func (k *keyring) open(ctx context.Context, token string) (capability, bool) {
 			secret = k.secret(id)
 		}
 	}
-	if secret == nil || !hmac.Equal(mac, tokenMAC(secret, body)) {
+	if secret == nil || !hmac.Equal(mac, tokenMAC(secret, purpose, body)) {
 		return capability{}, false
 	}
 	rest := body[tokenKeySize:]
-	return capability{
+	c := capability{
 		flow: uuid.UUID(rest[:16]), generation: int64(binary.BigEndian.Uint64(rest[16:24])), condition: int(rest[24]), key: id,
-	}, true
+	}
+	if rest = rest[25:]; len(rest) > 0 {
+		c.key += nonceMark + tokenEncoding.EncodeToString(rest[:tokenNonceSize])
+		c.since = int64(binary.BigEndian.Uint64(rest[tokenNonceSize:]))
+	}
+	return c, true
+}
+
+// conditionOf is the condition of a flow's wait that a capability ends; nil where the flow does not wait for it, or no longer.
+func (c capability) conditionOf(f *flows.Flow) *flows.Condition {
+	w := f.Wait
+	if w == nil || w.Generation != c.generation || w.CallbackKey != c.key || c.condition >= len(w.Conditions) {
+		return nil
+	}
+	return &w.Conditions[c.condition]
 }
 
 func (k *keyring) mayLook() bool {
@@ -162,9 +217,9 @@ func (k *keyring) mayLook() bool {
 	return true
 }
 
-func tokenMAC(secret, body []byte) []byte {
+func tokenMAC(secret []byte, purpose string, body []byte) []byte {
 	mac := hmac.New(sha256.New, secret)
-	mac.Write([]byte(tokenPurpose))
+	mac.Write([]byte(purpose))
 	mac.Write(body)
 	return mac.Sum(nil)[:tokenMACSize]
 }

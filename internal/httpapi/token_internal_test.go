@@ -55,12 +55,15 @@ func (k *keyring) token(t testing.TB, c capability) string {
 
 func TestTokensComeBack(t *testing.T) {
 	ring, _ := newRing(t, time.Hour)
-	for _, c := range []capability{{uuid.New(), 1, 0, ring.newest()}, {uuid.Nil, 1<<63 - 1, 15, ring.newest()}, {uuid.New(), 2, 255, ring.newest()}} {
+	for _, c := range []capability{
+		{uuid.New(), 1, 0, 1, ring.nameWait()}, {uuid.Nil, 1<<63 - 1, 15, 1<<63 - 1, ring.nameWait()}, {uuid.New(), 2, 255, -1, ring.nameWait()},
+		{uuid.New(), 2, 1, 0, ring.newest()}, // the old form
+	} {
 		token := ring.token(t, c)
 		if got, ok := ring.open(t.Context(), token); !ok || got != c {
 			t.Errorf("%+v came back as %+v", c, got)
 		}
-		if len(token) > 64 || strings.ContainsAny(token, "+/=") {
+		if len(token) > 84 || strings.ContainsAny(token, "+/=") {
 			t.Errorf("token %s", token)
 		}
 	}
@@ -72,16 +75,27 @@ func TestTokensComeBack(t *testing.T) {
 // TestForgedTokensNeverTouchTheDatabase alters every bit of a token.
 func TestForgedTokensNeverTouchTheDatabase(t *testing.T) {
 	ring, reader := newRing(t, time.Hour)
-	token := ring.token(t, capability{uuid.New(), 3, 1, ring.newest()})
-	raw, err := tokenEncoding.DecodeString(token)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bad := []string{"", ".", token[1:], token[:len(token)-1], token + "A", token + "=", token + "\n", "\r" + token, token[:8] + "\n" + token[8:], strings.ToLower(token) + "x", strings.Repeat("A", 10000)}
-	for bit := tokenKeySize * 8; bit < len(raw)*8; bit++ {
-		forged := bytes.Clone(raw)
-		forged[bit/8] ^= 1 << (bit % 8)
-		bad = append(bad, tokenEncoding.EncodeToString(forged))
+	bad := []string{"", ".", strings.Repeat("A", 10000)}
+	for _, name := range []string{ring.nameWait(), ring.newest()} {
+		token := ring.token(t, capability{uuid.New(), 3, 1, 0, name})
+		raw, err := tokenEncoding.DecodeString(token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad = append(bad, token[1:], token[:len(token)-1], token+"A", token+"=", token+"\n", "\r"+token, token[:8]+"\n"+token[8:], strings.ToLower(token)+"x")
+		for bit := tokenKeySize * 8; bit < len(raw)*8; bit++ {
+			forged := bytes.Clone(raw)
+			forged[bit/8] ^= 1 << (bit % 8)
+			bad = append(bad, tokenEncoding.EncodeToString(forged))
+		}
+		// One form's signature is worth nothing in the other.
+		body, mac := raw[:oldBodySize], raw[len(raw)-tokenMACSize:]
+		bad = append(bad, tokenEncoding.EncodeToString(append(bytes.Clone(body), make([]byte, tokenMACSize)...)))
+		if len(raw) > oldBodySize+tokenMACSize {
+			bad = append(bad, tokenEncoding.EncodeToString(append(bytes.Clone(body), mac...)))
+		} else {
+			bad = append(bad, tokenEncoding.EncodeToString(append(append(bytes.Clone(body), make([]byte, tokenNonceSize+8)...), mac...)))
+		}
 	}
 	for _, one := range bad {
 		if c, ok := ring.open(t.Context(), one); ok {
@@ -97,7 +111,7 @@ func TestForgedTokensNeverTouchTheDatabase(t *testing.T) {
 func TestUnknownKeysAreLookedForAtABoundedRate(t *testing.T) {
 	ring, reader := newRing(t, time.Hour)
 	other, _ := newRing(t, time.Hour)
-	forged := other.token(t, capability{uuid.New(), 3, 0, other.newest()})
+	forged := other.token(t, capability{uuid.New(), 3, 0, 1, other.nameWait()})
 	began := time.Now()
 	for range 500 {
 		if _, ok := ring.open(t.Context(), forged); ok {
@@ -113,7 +127,7 @@ func TestUnknownKeysAreLookedForAtABoundedRate(t *testing.T) {
 	if err := elsewhere.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	fresh := elsewhere.token(t, capability{uuid.New(), 3, 0, added.ID})
+	fresh := elsewhere.token(t, capability{uuid.New(), 3, 0, 0, added.ID})
 	ring.lastLook = time.Time{} // as when a second has passed
 	if _, ok := ring.open(t.Context(), fresh); !ok {
 		t.Error("a new key was not looked for")
@@ -138,7 +152,7 @@ func TestRotation(t *testing.T) {
 	if ring.newest() != reader.keys[0].ID {
 		t.Error("a key signs that other servers may not have yet")
 	}
-	old := ring.token(t, capability{uuid.New(), 1, 0, ring.newest()})
+	old := ring.token(t, capability{uuid.New(), 1, 0, 1, ring.nameWait()})
 	reader.keys[1].CreatedAt = time.Now().Add(-keysSettle - time.Second)
 	if err := ring.load(t.Context()); err != nil {
 		t.Fatal(err)
@@ -149,7 +163,7 @@ func TestRotation(t *testing.T) {
 	if _, ok := ring.open(t.Context(), old); !ok {
 		t.Error("the old key's URL is dead")
 	}
-	if empty, _ := newRing(t); empty.newest() != "" {
+	if empty, _ := newRing(t); empty.newest() != "" || empty.nameWait() != "" {
 		t.Error("signs without a key")
 	}
 }
@@ -157,8 +171,8 @@ func TestRotation(t *testing.T) {
 // FuzzToken opens anything: it never panics, and only what was signed opens.
 func FuzzToken(f *testing.F) {
 	ring, _ := newRing(f, time.Hour)
-	good := ring.token(f, capability{uuid.New(), 3, 1, ring.newest()})
-	for _, seed := range []string{"", "A", good, good[:len(good)-1], good + "\n", strings.Repeat("A", len(good)), strings.Repeat("_", len(good))} {
+	good, old := ring.token(f, capability{uuid.New(), 3, 1, 5, ring.nameWait()}), ring.token(f, capability{uuid.New(), 3, 1, 0, ring.newest()})
+	for _, seed := range []string{"", "A", good, old, good[:len(good)-1], good + "\n", strings.Repeat("A", len(good)), strings.Repeat("_", len(good))} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, token string) {

@@ -21,7 +21,7 @@ import (
 // waitAction makes a wait of its request. What does not belong to its kind is refused, as an unknown field is.
 func (a *api) waitAction(b oas.SetWaiting) (flows.Action, error) {
 	action := flows.SetWait{
-		Kind: flows.WaitKind(b.Wait.Kind), Details: b.Wait.Details, Horizon: a.options.TimerHorizon, CallbackKey: a.keys.newest(),
+		Kind: flows.WaitKind(b.Wait.Kind), Details: b.Wait.Details, Horizon: a.options.TimerHorizon,
 	}
 	var form fieldErrors
 	if conditions := b.Wait.Conditions; b.Wait.Kind == oas.WaitAnyOf {
@@ -45,8 +45,10 @@ func (a *api) waitAction(b oas.SetWaiting) (flows.Action, error) {
 	if err := form.problem(); err != nil {
 		return nil, err
 	}
-	if action.CallbackKey == "" && slices.ContainsFunc(action.Conditions, func(c flows.ConditionSpec) bool { return c.Kind == flows.WaitCallback }) {
-		return nil, fmt.Errorf("no callback key yet: %w", store.ErrUnavailable)
+	if slices.ContainsFunc(action.Conditions, func(c flows.ConditionSpec) bool { return c.Kind == flows.WaitCallback }) {
+		if action.CallbackKey = a.keys.nameWait(); action.CallbackKey == "" {
+			return nil, fmt.Errorf("no callback key yet: %w", store.ErrUnavailable)
+		}
 	}
 	if t := action.Timeout; t != nil {
 		if err := a.within("/wait/timeout/state_patch", t.Patch); err != nil {
@@ -189,7 +191,9 @@ func (a *api) waitURL(f *flows.Flow) func(condition int) string {
 		return nil
 	}
 	return func(condition int) string {
-		token, ok := a.keys.sign(capability{flow: f.ID, generation: f.Wait.Generation, condition: condition, key: f.Wait.CallbackKey})
+		token, ok := a.keys.sign(capability{
+			flow: f.ID, generation: f.Wait.Generation, condition: condition, since: f.Wait.Since.UnixMicro(), key: f.Wait.CallbackKey,
+		})
 		if !ok {
 			return ""
 		}
