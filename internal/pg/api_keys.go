@@ -70,7 +70,7 @@ func (s *Store) NoteKeyUse(ctx context.Context, used map[string]time.Time) error
 
 // APIKeys implements store.Reader.
 func (s *Store) APIKeys(ctx context.Context) (keys []store.APIKey, err error) {
-	err = s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+	err = s.on(ctx, s.keys, func(ctx context.Context, conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, selectAPIKeys)
 		if err != nil {
 			return err

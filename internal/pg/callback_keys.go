@@ -49,7 +49,7 @@ func (s *Store) AddCallbackKey(ctx context.Context, key store.CallbackKey, onlyF
 
 // CallbackKeys implements store.Reader.
 func (s *Store) CallbackKeys(ctx context.Context) (keys []store.CallbackKey, err error) {
-	err = s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+	err = s.on(ctx, s.keys, func(ctx context.Context, conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, selectCallbackKeys)
 		if err != nil {
 			return err

@@ -51,7 +51,7 @@ type Pool struct {
 
 // Pools are the store's pools of connections.
 func (s *Store) Pools() []Pool {
-	return []Pool{poolOf("writers", s.writers), poolOf("readers", s.readers)}
+	return []Pool{poolOf("writers", s.writers), poolOf("readers", s.readers), poolOf("keys", s.keys)}
 }
 
 func poolOf(name string, p *pgxpool.Pool) Pool {

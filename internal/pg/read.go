@@ -186,7 +186,7 @@ const schemaVersion = `select coalesce(max(version_id), 0) from goose_db_version
 // SchemaVersion implements store.Reader; 0 is a database without a schema.
 func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 	var version int64
-	err := s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+	err := s.on(ctx, s.keys, func(ctx context.Context, conn *pgx.Conn) error {
 		err := conn.QueryRow(ctx, schemaVersion).Scan(&version)
 		var pgErr *pgconn.PgError
 		if errors.As(err, &pgErr) && pgErr.Code == "42P01" { // undefined_table

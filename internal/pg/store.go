@@ -29,11 +29,15 @@ type Options struct {
 	Hooks   Hooks
 }
 
+// keyReaders is how many connections there are for reading keys: they are read once a second at most.
+const keyReaders = 2
+
 // Store is a PostgreSQL database. It is safe for concurrent use.
 type Store struct {
-	// Reads have connections of their own, so that no number of readers keeps a commit waiting.
-	writers, readers *pgxpool.Pool
-	reads            *flowReads
+	// Reads have connections of their own, so that no number of readers keeps a commit waiting; what every request or the
+	// health of the server hangs on, the keys and the schema's version, has some that no caller's reads can take.
+	writers, readers, keys *pgxpool.Pool
+	reads                  *flowReads
 	// single is how to connect outside the pools.
 	single *pgx.ConnConfig
 	logger *slog.Logger
@@ -67,6 +71,11 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		s.writers.Close()
 		return nil, err
 	}
+	if s.keys, err = newPool(ctx, config, keyReaders, keyReaders); err != nil {
+		s.writers.Close()
+		s.readers.Close()
+		return nil, err
+	}
 	s.reads = startReads(s)
 	return s, nil
 }
@@ -95,5 +104,6 @@ func (s *Store) Close() error {
 	s.closed = true
 	s.writers.Close()
 	s.readers.Close()
+	s.keys.Close()
 	return nil
 }

@@ -284,6 +284,32 @@ func waitBlocked(t testing.TB, conn *pgx.Conn) (pid int) {
 	return pid
 }
 
+// Whatever callers read, and however long it takes, the keys and the schema's version are read meanwhile.
+func TestKeysAreReadBesideSlowReads(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	s := openWith(t, url, pg.Options{Readers: 1})
+	holder, watcher := connect(t, url), connect(t, url)
+	exec(t, holder, "begin")
+	exec(t, holder, "lock table flows in access exclusive mode")
+	slow := make(chan error, 1)
+	go func() { _, err := s.Stats(t.Context(), flows.Everyone); slow <- err }()
+	waitBlocked(t, watcher)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // the lock is held for longer than any read may take
+	defer cancel()
+	for what, read := range map[string]func() error{
+		"the API keys":         func() error { _, err := s.APIKeys(ctx); return err },
+		"the callback keys":    func() error { _, err := s.CallbackKeys(ctx); return err },
+		"the schema's version": func() error { _, err := s.SchemaVersion(ctx); return err },
+	} {
+		if err := read(); err != nil {
+			t.Errorf("%s beside a slow read: %v", what, err)
+		}
+	}
+	exec(t, holder, "rollback")
+	must(t, <-slow)
+}
+
 // A panic rolls back, gives the connection and the locks back, and goes on.
 func TestPanicRollsBack(t *testing.T) {
 	t.Parallel()

@@ -18,10 +18,11 @@ FROM api_keys ORDER BY created_at, id`
 func (s *Store) APIKeys(ctx context.Context) ([]store.APIKey, error) {
 	var keys []store.APIKey
 	err := s.read(ctx, func() error {
-		return s.each(ctx, func(r row) error {
+		rows, err := s.keys.QueryContext(ctx, selectAPIKeys)
+		return eachRow(rows, err, func(r row) error {
 			keys = append(keys, store.APIKey{})
 			return scanAPIKey(r, &keys[len(keys)-1])
-		}, selectAPIKeys)
+		})
 	})
 	if err != nil {
 		return nil, err

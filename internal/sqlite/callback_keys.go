@@ -12,11 +12,12 @@ const selectCallbackKeys = `SELECT id, secret, created_at FROM callback_keys ORD
 func (s *Store) CallbackKeys(ctx context.Context) ([]store.CallbackKey, error) {
 	var keys []store.CallbackKey
 	err := s.read(ctx, func() error {
-		return s.each(ctx, func(r row) error {
+		rows, err := s.keys.QueryContext(ctx, selectCallbackKeys)
+		return eachRow(rows, err, func(r row) error {
 			keys = append(keys, store.CallbackKey{})
 			key := &keys[len(keys)-1]
 			return r.Scan(&key.ID, &key.Secret, micros{&key.CreatedAt})
-		}, selectCallbackKeys)
+		})
 	})
 	if err != nil {
 		return nil, err

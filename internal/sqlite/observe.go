@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"time"
 )
 
@@ -28,12 +29,16 @@ type Pool struct {
 	Waited              time.Duration
 }
 
-// Pools are the store's pools of connections: that of one writer, and that of the readers.
+// Pools are the store's pools of connections: that of one writer, that of the readers, and that of the keys.
 func (s *Store) Pools() []Pool {
 	free := len(s.writer.turn)
-	stats := s.readers.Stats()
 	return []Pool{
 		{Name: "writers", Acquired: 1 - free, Idle: free, Max: 1, Waits: s.writer.waits.Load(), Waited: time.Duration(s.writer.waited.Load())},
-		{Name: "readers", Acquired: stats.InUse, Idle: stats.Idle, Max: stats.MaxOpenConnections, Waits: stats.WaitCount, Waited: stats.WaitDuration},
+		poolOf("readers", s.readers), poolOf("keys", s.keys),
 	}
+}
+
+func poolOf(name string, db *sql.DB) Pool {
+	stats := db.Stats()
+	return Pool{Name: name, Acquired: stats.InUse, Idle: stats.Idle, Max: stats.MaxOpenConnections, Waits: stats.WaitCount, Waited: stats.WaitDuration}
 }

@@ -302,9 +302,9 @@ func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 
 func (s *Store) schemaVersion(ctx context.Context) (version int64, err error) {
 	var tables int
-	if err := s.readers.QueryRowContext(ctx, selectMigrated).Scan(&tables); err != nil || tables == 0 {
+	if err := s.keys.QueryRowContext(ctx, selectMigrated).Scan(&tables); err != nil || tables == 0 {
 		return 0, err
 	}
-	err = s.readers.QueryRowContext(ctx, selectVersion).Scan(&version)
+	err = s.keys.QueryRowContext(ctx, selectVersion).Scan(&version)
 	return version, err
 }

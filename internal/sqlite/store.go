@@ -48,6 +48,9 @@ type Store struct {
 	hooks   Hooks
 	writer  *writer
 	readers *sql.DB
+	// keys is one connection for what every request or the health of the server hangs on, the keys and the schema's version:
+	// no caller's reads can take it.
+	keys *sql.DB
 
 	stmtsMu sync.Mutex
 	stmts   map[string]*sql.Stmt // of readers, by their text
@@ -87,6 +90,9 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if s.readers, err = openPool(readerDSN(path), readers); err != nil {
 		return nil, errors.Join(err, s.writer.close())
 	}
+	if s.keys, err = openPool(readerDSN(path), 1); err != nil {
+		return nil, errors.Join(err, s.readers.Close(), s.writer.close())
+	}
 	return s, nil
 }
 
@@ -102,7 +108,7 @@ func (s *Store) Close() error {
 	}
 	s.running.Wait()
 	// The writer goes last: it is the one that may fold the log into the file as it leaves.
-	return errors.Join(s.readers.Close(), s.writer.close())
+	return errors.Join(s.readers.Close(), s.keys.Close(), s.writer.close())
 }
 
 // enter counts an operation in; the caller must call s.running.Done when it is over.

@@ -188,6 +188,27 @@ func TestSettingsAreInForceOnEveryConnection(t *testing.T) {
 	}
 }
 
+// TestKeysAreReadBesideSlowReads holds every connection that callers' reads have.
+func TestKeysAreReadBesideSlowReads(t *testing.T) {
+	s := openAt(t, filepath.Join(t.TempDir(), "x.db"), sqlite.Options{Readers: 1})
+	held, err := s.Readers().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	for what, read := range map[string]func() error{
+		"the API keys":         func() error { _, err := s.APIKeys(ctx); return err },
+		"the callback keys":    func() error { _, err := s.CallbackKeys(ctx); return err },
+		"the schema's version": func() error { _, err := s.SchemaVersion(ctx); return err },
+	} {
+		if err := read(); err != nil {
+			t.Errorf("%s beside a slow read: %v", what, err)
+		}
+	}
+}
+
 func checkSettings(t *testing.T, c *sql.Conn, who string, want map[string]string) {
 	t.Helper()
 	for name, value := range want {
