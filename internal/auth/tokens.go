@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -33,10 +35,12 @@ type TokenOptions struct {
 const DefaultOwnerClaim = "taskflow_owner"
 
 const (
-	// discoverAgain is how often what the issuer says of itself is read again; keys that it has withdrawn are forgotten
-	// then. What was read last serves on where it cannot be reached.
+	// discoverAgain is how often what the issuer says of itself, and its keys, are read again; keys that it has withdrawn
+	// are forgotten then. What was read last serves on where they cannot be read, but not for longer than knownFor: by then
+	// most tokens that were good have expired, and a key may have been withdrawn for a reason.
 	discoverAgain = 10 * time.Minute
-	// While nothing is known of the issuer it is asked more often, less and less.
+	knownFor      = time.Hour
+	// While the issuer cannot be asked it is tried more often, less and less.
 	discoverFirst, discoverLast = time.Second, 30 * time.Second
 )
 
@@ -50,19 +54,27 @@ func signatures() []string {
 // Tokens checks JWTs by what OpenID Connect discovery says of their issuer. It owns one goroutine, which keeps that
 // fresh, from NewTokens to Close. While nothing is known of the issuer, no token is good.
 type Tokens struct {
-	options  TokenOptions
-	issuer   *issuerTransport
-	context  context.Context // with the client that asks the issuer; it never ends
-	verifier atomic.Pointer[oidc.IDTokenVerifier]
-	stop     context.CancelFunc
-	work     sync.WaitGroup
+	options TokenOptions
+	issuer  *issuerTransport
+	client  *http.Client
+	context context.Context // with the client; it never ends
+	known   atomic.Pointer[knownIssuer]
+	stop    context.CancelFunc
+	work    sync.WaitGroup
+}
+
+// knownIssuer is what the issuer said of itself, and when.
+type knownIssuer struct {
+	verifier *oidc.IDTokenVerifier
+	at       time.Time
 }
 
 // NewTokens starts to check tokens. It asks the issuer once, until ctx ends, and goes on asking by itself where that fails.
 func NewTokens(ctx context.Context, o TokenOptions) *Tokens {
 	running, stop := context.WithCancel(context.Background())
 	t := &Tokens{options: o, issuer: newIssuerTransport(), stop: stop}
-	t.context = oidc.ClientContext(context.Background(), &http.Client{Transport: t.issuer, Timeout: issuerTimeout})
+	t.client = &http.Client{Transport: t.issuer, Timeout: issuerTimeout}
+	t.context = oidc.ClientContext(context.Background(), t.client)
 	if err := t.discover(ctx); err != nil {
 		o.Logger.WarnContext(ctx, "the issuer of tokens cannot be reached yet", "issuer", o.Issuer, "error", err)
 	}
@@ -77,10 +89,12 @@ func (t *Tokens) Close() {
 	t.issuer.close()
 }
 
+// discover reads what the issuer says of itself, and its keys. Where either cannot be had, what was known stays.
 func (t *Tokens) discover(ctx context.Context) error {
 	asking, cancel := context.WithCancel(t.context)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
+	now := time.Now()
 	provider, err := oidc.NewProvider(asking, t.options.Issuer)
 	if err != nil {
 		return fmt.Errorf("discovery: %w", err)
@@ -91,20 +105,74 @@ func (t *Tokens) discover(ctx context.Context) error {
 	if err := provider.Claims(&said); err != nil || said.Keys == "" {
 		return fmt.Errorf("discovery: no jwks_uri: %w", err)
 	}
+	if !safeKeys(t.options.Issuer, said.Keys) {
+		return errors.New("discovery: the issuer's jwks_uri is not https: whoever is on the way could put keys of their own there")
+	}
+	if err := t.checkKeys(asking, said.Keys); err != nil {
+		return fmt.Errorf("the issuer's keys: %w", err)
+	}
 	keys := issuerKeys{oidc.NewRemoteKeySet(t.context, said.Keys)}
-	t.verifier.Store(oidc.NewVerifier(t.options.Issuer, keys, &oidc.Config{
+	// The library reads the keys for the first signature that it checks. That must not be a token's: the issuer may be away
+	// by then. The answer is the one that was just read.
+	_, _ = keys.VerifySignature(asking, nobodysToken)
+	t.known.Store(&knownIssuer{at: now, verifier: oidc.NewVerifier(t.options.Issuer, keys, &oidc.Config{
 		ClientID: t.options.Audience, SupportedSigningAlgs: signatures(),
-	}))
+	})})
+	return nil
+}
+
+// nobodysToken has the form of a signed token, and no signature that holds.
+const nobodysToken = "eyJhbGciOiJSUzI1NiJ9.e30.AAAA"
+
+// safeKeys reports whether nobody on the way can change what is read at a URL of keys: it is https, or on this machine, as
+// its issuer is.
+func safeKeys(issuer, keys string) bool {
+	u, err := url.Parse(keys)
+	if err != nil || u.Host == "" {
+		return false
+	}
+	if u.Scheme == "https" {
+		return true
+	}
+	from, err := url.Parse(issuer)
+	return err == nil && u.Scheme == "http" && from.Scheme == "http" && loopback(from.Hostname()) && loopback(u.Hostname())
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// checkKeys reads the keys; no key at all is an error too.
+func (t *Tokens) checkKeys(ctx context.Context, url string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := t.client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.NewDecoder(response.Body).Decode(&set); err != nil {
+		return fmt.Errorf("%w: %w", errIssuer, err)
+	}
+	if len(set.Keys) == 0 {
+		return fmt.Errorf("%w: there are none", errIssuer)
+	}
 	return nil
 }
 
 // discoverAll keeps what is known of the issuer fresh, until ctx ends.
 func (t *Tokens) discoverAll(ctx context.Context) {
 	pause := discoverFirst
+	if t.known.Load() != nil {
+		pause = discoverAgain
+	}
 	for {
-		if t.verifier.Load() != nil {
-			pause = discoverAgain
-		}
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
@@ -112,21 +180,30 @@ func (t *Tokens) discoverAll(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		if err := t.discover(ctx); err != nil && ctx.Err() == nil {
-			t.options.Logger.Warn("the issuer of tokens cannot be reached", "issuer", t.options.Issuer, "error", err)
+		err := t.discover(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			pause = discoverAgain
+			continue
+		case pause == discoverAgain:
+			pause = discoverFirst
+		default:
+			pause = min(2*pause, discoverLast)
 		}
-		pause = min(2*pause, discoverLast)
+		t.options.Logger.Warn("the issuer of tokens cannot be reached", "issuer", t.options.Issuer, "error", err)
 	}
 }
 
 // caller is whose token it is. Errors: Refused, NoOwner, ErrUnavailable.
 func (t *Tokens) caller(ctx context.Context, raw string) (Caller, error) {
-	verifier := t.verifier.Load()
-	if verifier == nil {
-		return Caller{}, fmt.Errorf("%w: the issuer was not reached yet", ErrUnavailable)
+	known := t.known.Load()
+	if known == nil || time.Since(known.at) > knownFor {
+		return Caller{}, fmt.Errorf("%w: the issuer was not reached, yet or for long", ErrUnavailable)
 	}
 	var away bool
-	token, err := verifier.Verify(context.WithValue(ctx, awayKey{}, &away), raw)
+	token, err := known.verifier.Verify(context.WithValue(ctx, awayKey{}, &away), raw)
 	var expired *oidc.TokenExpiredError
 	switch {
 	case err == nil:

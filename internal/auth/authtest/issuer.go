@@ -30,11 +30,14 @@ type Issuer struct {
 	t      testing.TB
 	server *httptest.Server
 
-	mu     sync.Mutex // guards the rest
-	keys   []signer   // published; the last signs
-	made   int
-	down   bool
-	served map[string]int
+	mu   sync.Mutex // guards the rest
+	keys []signer   // published; the last signs
+	made int
+	down bool
+	// keysURL is where discovery says the keys are, and keysDown has that answer nothing but 502.
+	keysURL  string
+	keysDown bool
+	served   map[string]int
 }
 
 type signer struct {
@@ -46,8 +49,10 @@ type signer struct {
 func Start(t testing.TB) *Issuer {
 	t.Helper()
 	i := &Issuer{t: t, served: map[string]int{}}
+	i.mu.Lock()
 	i.server = httptest.NewServer(http.HandlerFunc(i.serve))
-	i.URL = i.server.URL
+	i.URL, i.keysURL = i.server.URL, i.server.URL+"/keys"
+	i.mu.Unlock()
 	t.Cleanup(i.server.Close)
 	i.Rotate()
 	return i
@@ -59,12 +64,12 @@ func (i *Issuer) serve(w http.ResponseWriter, r *http.Request) {
 	i.served[r.URL.Path]++
 	var answer any
 	switch {
-	case i.down:
+	case i.down || i.keysDown && r.URL.Path == "/keys":
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	case r.URL.Path == "/.well-known/openid-configuration":
 		answer = map[string]any{
-			"issuer": i.server.URL, "jwks_uri": i.server.URL + "/keys", "authorization_endpoint": i.server.URL + "/authorize",
+			"issuer": i.server.URL, "jwks_uri": i.keysURL, "authorization_endpoint": i.server.URL + "/authorize",
 			"id_token_signing_alg_values_supported": []string{"RS256", "HS256", "none"}, // what it says does not widen what is taken
 		}
 	case r.URL.Path == "/keys":
@@ -97,6 +102,20 @@ func (i *Issuer) SetDown(down bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.down = down
+}
+
+// SetKeysDown has it answer discovery and no longer its keys, or its keys again.
+func (i *Issuer) SetKeysDown(down bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.keysDown = down
+}
+
+// SetKeysURL changes where discovery says the keys are.
+func (i *Issuer) SetKeysURL(url string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.keysURL = url
 }
 
 // Served is how often a path was asked for.
