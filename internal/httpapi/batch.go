@@ -21,6 +21,7 @@ func (a *api) RunBatch(ctx context.Context, r oas.RunBatchRequestObject) (oas.Ru
 	for i, c := range r.Body.Commands {
 		b.add(c, values[i].(map[string]any)["body"])
 	}
+	info.value = nil // it has served, and is many times as large as the body
 	key, err := parseIdempotencyKey(r.Params.IdempotencyKey)
 	if err != nil {
 		return nil, err

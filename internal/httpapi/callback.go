@@ -196,7 +196,7 @@ func (e cause) is(c capability, reject bool) bool {
 func callbackPayload(contentType string, body []byte) json.RawMessage {
 	media, _, err := mime.ParseMediaType(contentType)
 	if err == nil && (media == "application/json" || strings.HasSuffix(media, "+json")) {
-		if _, err := guardJSON(body, maxDepth); err == nil {
+		if checkJSON(body, maxDepth) == nil {
 			text := jsontext.Value(bytes.Clone(body))
 			if text.Compact() == nil {
 				return json.RawMessage(text)

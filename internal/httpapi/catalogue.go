@@ -32,7 +32,7 @@ var catalogue = map[slug]kind{
 	slugInvalidValue:         {422, "Invalid value", "The request is well-formed, but a value in it is not allowed: too long, empty, out of range, not one of the known ones. errors says where."},
 	slugIdempotencyKeyReused: {422, "Idempotency key reused", "The Idempotency-Key was sent before with another method, path, If-Match or body. A key belongs to one request and its repeats; use a new key for a new request."},
 	slugPreconditionRequired: {428, "Precondition required", "This server asks for an If-Match header with every change of a flow. Send the flow's revision, or * to change it whatever its revision is."},
-	slugPayloadTooLarge:      {413, "Payload too large", "The body, a patch or another JSON value in it, or the flow's state after the change, would be over this server's limit."},
+	slugPayloadTooLarge:      {413, "Payload too large", "The body, a patch or another JSON value in it, or the flow's state after the change, would be over this server's limit; or the body has too many values, small as they are."},
 	slugUnsupportedMediaType: {415, "Unsupported media type", "Send a body as application/json, in UTF-8."},
 	slugMethodNotAllowed:     {405, "Method not allowed", "The route exists, but not with this method. The Allow header has the methods there are."},
 	slugForbidden:            {403, "Forbidden", "Your credentials are good, but do not have the scope that this call needs, or not the owner of the flow you want to create; or the request comes from a page of another origin that this server does not know."},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -30,7 +31,10 @@ func FuzzGuard(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		value, err := guardJSON(body, maxDepth)
+		value, err := guardJSON(body, maxDepth, mostValues(1<<20))
+		if unread := checkJSON(body, maxDepth); (unread == nil) != (err == nil) && len(body) < 1<<17 {
+			t.Fatalf("read with %v, and checked alone with %v", err, unread)
+		}
 		if err != nil {
 			var p *problem
 			if !errors.As(err, &p) || p.slug != slugInvalidRequest || len(p.errors) != 1 || p.errors[0].detail == "" {
@@ -57,6 +61,29 @@ func FuzzGuard(f *testing.F) {
 			t.Fatalf("read as %v, by encoding/json as %v", value, standard)
 		}
 	})
+}
+
+// TestGuard_BoundsWhatItKeeps decodes bodies with as many values as are taken, of the kinds that take the most memory.
+func TestGuard_BoundsWhatItKeeps(t *testing.T) {
+	const maxBody = 1 << 20
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	for _, one := range []string{"[]", "{}", `{"":0}`, "0", `{"":{}}`, `[""]`} {
+		before := heap()
+		var kept any
+		for n := maxBody / (len(one) + 1); kept == nil; n = n * 9 / 10 {
+			kept, _ = guardJSON([]byte("["+strings.Repeat(one+",", n-1)+one+"]"), maxDepth, mostValues(maxBody))
+		}
+		size := heap() - before
+		runtime.KeepAlive(kept)
+		if size < maxBody/100 || size > 20*maxBody {
+			t.Errorf("%s: %d bytes are kept of a body, want at most 20 times the limit of %d", one, size, maxBody)
+		}
+	}
 }
 
 // plainlyRight reports whether a body is valid JSON with nothing in it that the guard looks for: no object, no escape, no

@@ -25,8 +25,30 @@ var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 // could not hold: syntax errors, duplicate keys, trailing data, invalid UTF-8, lone surrogates, NUL in a string, depth
 // over the limit, monstrous numbers. It returns the value, for the schema check: objects as map[string]any, arrays as
 // []any, numbers as the nearest float64. The body itself stays what it is.
-func guardJSON(body []byte, depth int) (any, error) {
-	g := guard{decoder: decoders.Get().(*jsontext.Decoder), depth: depth}
+//
+// Decoded, a body of many small values takes up to fifty times its size: with more than most of them it is refused.
+func guardJSON(body []byte, depth, most int) (any, error) {
+	g := guard{depth: depth, keep: true, left: most}
+	return g.read(body)
+}
+
+// checkJSON is guardJSON for a body whose value nobody needs: none is made.
+func checkJSON(body []byte, depth int) error {
+	g := guard{depth: depth}
+	_, err := g.read(body)
+	return err
+}
+
+// objectCost is for how many values of an array an object counts, by the memory it takes.
+const objectCost = 6
+
+// mostValues is how many values a body may have where bodies have this many bytes at most. It leaves room for an array of
+// digits as large as a state may be by default, and keeps what is decoded within twenty times the body's limit.
+func mostValues(maxBody int64) int { return int(max(4096, maxBody/4)) }
+
+// read is the value of a whole body.
+func (g *guard) read(body []byte) (any, error) {
+	g.decoder = decoders.Get().(*jsontext.Decoder)
 	defer decoders.Put(g.decoder)
 	g.decoder.Reset(bytes.NewBuffer(body))
 	value, err := g.value()
@@ -53,10 +75,24 @@ func plainSyntax(err error) string { return strings.TrimPrefix(err.Error(), "jso
 type guard struct {
 	decoder *jsontext.Decoder
 	depth   int
+	// keep makes the value; left is then how many more there may be in it.
+	keep bool
+	left int
+}
+
+// spend counts values that are about to be made.
+func (g *guard) spend(values int) error {
+	if g.left -= values; g.keep && g.left < 0 {
+		return newProblem(slugPayloadTooLarge, "The body has more values in it than this server takes, small as they are.")
+	}
+	return nil
 }
 
 func (g *guard) value() (any, error) {
 	token, err := g.decoder.ReadToken()
+	if err == nil {
+		err = g.spend(1)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +116,13 @@ func (g *guard) value() (any, error) {
 }
 
 func (g *guard) object() (any, error) {
-	out := map[string]any{}
+	if err := g.spend(objectCost - 1); err != nil {
+		return nil, err
+	}
+	var out map[string]any
+	if g.keep {
+		out = map[string]any{}
+	}
 	for g.decoder.PeekKind() != '}' {
 		token, err := g.decoder.ReadToken()
 		if err != nil {
@@ -90,8 +132,12 @@ func (g *guard) object() (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if out[key], err = g.value(); err != nil {
+		value, err := g.value()
+		if err != nil {
 			return nil, err
+		}
+		if g.keep {
+			out[key] = value
 		}
 	}
 	_, err := g.decoder.ReadToken()
@@ -105,7 +151,9 @@ func (g *guard) array() (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, value)
+		if g.keep {
+			out = append(out, value)
+		}
 	}
 	_, err := g.decoder.ReadToken()
 	return out, err

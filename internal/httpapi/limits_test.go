@@ -210,6 +210,40 @@ func TestBodyAtTheLimit(t *testing.T) {
 	api.refused(413, "payload-too-large", "POST", "/flows", createBody(`"state":`+padded(maxState+1)))
 }
 
+// TestBodiesOfManyValues sends small bodies that would be large once decoded, and some that only look so.
+func TestBodiesOfManyValues(t *testing.T) {
+	eachStore(t, func(t *testing.T, api *client) {
+		flow := api.running("")
+		fill := func(one string, bytes int) string {
+			return "[" + strings.Repeat(one+",", bytes/(len(one)+1)-1) + one + "]"
+		}
+		for _, one := range []string{"[]", "{}", `{"":0}`, "0", "[[]]", `""`, `{"":{"":0}}`} {
+			body := fill(one, maxBody-200)
+			for path, body := range map[string]string{
+				flow + "/state": `{"patch":` + body + `}`, "/batch": `{"commands":[{"method":"POST","path":"` + flow + `/state","body":{"patch":` + body + `}}]}`,
+			} {
+				if p := api.post(path, body).problem(413, "payload-too-large"); !strings.Contains(p.Detail, "values") {
+					t.Errorf("%s of %s: %s", path, one, p.Detail)
+				}
+			}
+		}
+		if f := api.read(flow); f.Revision != 1 {
+			t.Errorf("a refusal has changed the flow: %+v", f)
+		}
+		waiting, url := api.callback(callbackWait)
+		api.post(url, fill("[]", 1<<19)).want(200) // kept as it came: nothing of it is decoded
+		api.get(waiting).has("/state/resume_event/0", "[]")
+		for _, one := range []string{"0", "[0]", `{"n":1}`, `{"id":12345678,"name":"x"}`} {
+			api.post(flow+"/state", `{"patch":`+fill(one, maxState-2)+`}`).want(200)
+		}
+		var commands []string
+		for i := range 500 {
+			commands = append(commands, fmt.Sprintf(`{"method":"POST","path":"%s/state","idempotency_key":"k%d","body":{"patch":{"rows":[{"id":%d,"tags":["a","b"],"ok":true}]}}}`, flow, i, i))
+		}
+		api.post("/batch", `{"commands":[`+strings.Join(commands, ",")+`]}`).want(200)
+	})
+}
+
 // TestBodyThatIsLate has the connection's deadline end a body: that is no fault of the request, which is told to come again.
 func TestBodyThatIsLate(t *testing.T) {
 	api := serveSQLite(t)

@@ -27,7 +27,7 @@ type request struct {
 	method      string
 	path        string // as received, escaped
 	body        []byte // as received
-	value       any    // of the body, as guardJSON returns it
+	value       any    // of a batch's body, as guardJSON returns it, until its commands are made
 	// ifMatch is the header of a call that takes none: it is refused, not passed over.
 	ifMatch *string
 	accept  []string

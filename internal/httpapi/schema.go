@@ -30,6 +30,8 @@ type operation struct {
 	body   *openapi3.Schema // nil where the call has no body
 	// depth is how deep the body may be nested.
 	depth int
+	// keep leaves the body's value to the handler.
+	keep bool
 }
 
 // operations are the calls of the contract by "METHOD /pattern".
@@ -66,8 +68,8 @@ func loadContract() (*openapi3.T, operations, error) {
 			all[method+" "+path] = op
 		}
 	}
-	// A command of a batch may be nested as deep as one sent alone.
-	all["POST /batch"].depth = maxDepth + 3
+	// A command of a batch may be nested as deep as one sent alone, and is checked as one.
+	all["POST /batch"].depth, all["POST /batch"].keep = maxDepth+3, true
 	return doc, all, nil
 }
 
@@ -161,22 +163,24 @@ func (a *api) checkBody(op *operation, w http.ResponseWriter, r *http.Request) e
 			return err
 		}
 	}
-	text, value, err := op.checkText(body)
+	text, value, err := op.checkText(body, mostValues(a.options.MaxBody))
 	if err != nil {
 		return err
 	}
-	info.value = value
+	if op.keep {
+		info.value = value
+	}
 	r.Body = io.NopCloser(bytes.NewReader(text))
 	return nil
 }
 
 // checkText guards a body and checks it against its schema; it returns it without white space between its values, and
 // the value it has.
-func (op *operation) checkText(body []byte) ([]byte, any, error) {
+func (op *operation) checkText(body []byte, most int) ([]byte, any, error) {
 	if len(body) == 0 {
 		body = []byte("{}")
 	}
-	value, err := guardJSON(body, op.depth)
+	value, err := guardJSON(body, op.depth, most)
 	if err != nil {
 		return nil, nil, err
 	}
