@@ -101,6 +101,7 @@ func TestStart_NamesBadValues(t *testing.T) {
 		"TASKFLOW_MAX_STATE=big", "TASKFLOW_MAX_STATE=0",
 		"TASKFLOW_IDEMPOTENCY_TTL=24h", "TASKFLOW_IDEMPOTENCY_TTL=PT0S", "TASKFLOW_IDEMPOTENCY_TTL=P1M", "TASKFLOW_IDEMPOTENCY_TTL=-P1D",
 		"TASKFLOW_CORS_ORIGINS=example.com", "TASKFLOW_CORS_ORIGINS=https://example.com/path",
+		"TASKFLOW_CORS_ORIGINS=*", "TASKFLOW_CORS_ORIGINS=https://*", "TASKFLOW_CORS_ORIGINS=https://a.example,https://*.b.example",
 		"TASKFLOW_LOG_FORMAT=xml", "TASKFLOW_LOG_LEVEL=loud",
 		"TASKFLOW_PUBLIC_URL=flows.example.com", "TASKFLOW_PUBLIC_URL=ftp://flows.example.com", "TASKFLOW_PUBLIC_URL=https://",
 		"TASKFLOW_PUBLIC_URL=https://flows.example.com/?a=b", "TASKFLOW_PUBLIC_URL=https://flows.example.com/#a",

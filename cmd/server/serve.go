@@ -55,6 +55,9 @@ func (c *serveCommand) Validate() error {
 		if err := protection.AddTrustedOrigin(origin); err != nil {
 			return fmt.Errorf("TASKFLOW_CORS_ORIGINS: %w", err)
 		}
+		if strings.Contains(origin, "*") { // what sets the headers would take it for any text
+			return fmt.Errorf("TASKFLOW_CORS_ORIGINS: %q is not one origin: name each of them", origin)
+		}
 	}
 	if _, err := parseSecretKey(c.SecretKey); err != nil {
 		return err

@@ -169,6 +169,9 @@ func (a *api) crossOrigin() (func(http.Handler) http.Handler, error) {
 		if err := protection.AddTrustedOrigin(origin); err != nil {
 			return nil, fmt.Errorf("origin %q: %w", origin, err)
 		}
+		if strings.Contains(origin, "*") { // the library below takes it for any text
+			return nil, fmt.Errorf("origin %q: it must be one", origin)
+		}
 	}
 	// A form on a callback's page, which has no referrer, is sent with Origin: null over plain HTTP.
 	protection.AddInsecureBypassPattern("POST /callbacks/")
