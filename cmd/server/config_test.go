@@ -135,6 +135,50 @@ func TestStart_WantsAnIssuerItCanTrust(t *testing.T) {
 	}
 }
 
+// TestStart_ServesItsOwnHostsOnly asks a server without authentication as a page would whose name resolves to this machine.
+func TestStart_ServesItsOwnHostsOnly(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{
+		"TASKFLOW_PUBLIC_URL=https://flows.example/base", "TASKFLOW_CORS_ORIGINS=http://board.example:3000",
+	}})
+	_, port, _ := net.SplitHostPort(s.Address())
+	for host, want := range map[string]int{
+		s.Address(): 200, "localhost:" + port: 200, "LOCALHOST": 200, "localhost.": 200, "127.0.0.2": 200, "[::1]:" + port: 200, "[::1]": 200, "flows.example": 200,
+		"Flows.Example:443": 200, "board.example:3000": 200,
+		"evil.example": 403, "evil.example:" + port: 403, "127.0.0.1.evil.example": 403, "localhost.evil.example": 403, "10.1.2.3": 403, "0.0.0.0": 403, "xflows.example": 403, "[::2]": 403,
+	} {
+		for _, call := range []struct{ method, path, body string }{
+			{"GET", "/flows", ""}, {"POST", "/flows", newFlow}, {"GET", "/stats", ""}, {"GET", "/metrics", ""},
+		} {
+			request, err := http.NewRequestWithContext(t.Context(), call.method, s.URL+call.path, strings.NewReader(call.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Host = host
+			request.Header.Set("Content-Type", "application/json")
+			request.Header.Set("Sec-Fetch-Site", "same-origin")
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			if got := response.StatusCode; got != want && !(got == http.StatusCreated && want == http.StatusOK) {
+				t.Errorf("%s %s for %s: %d, want %d", call.method, call.path, host, got, want)
+			}
+		}
+	}
+}
+
+func TestOnlyHosts_WhereNobodyElseLooks(t *testing.T) {
+	for what, access := range map[string]authConfig{"keys": {Auth: authentication{keys: true}}, "tokens": {Auth: authentication{tokens: true}}, "something in front": {AllowUnauthenticated: true}} {
+		if hosts := (&serveCommand{Access: access, Listen: "127.0.0.1:8080"}).onlyHosts(); hosts != nil {
+			t.Errorf("with %s: %q, want any host to do", what, hosts)
+		}
+	}
+	if hosts := (&serveCommand{Listen: "127.0.0.1:8080"}).onlyHosts(); len(hosts) != 1 {
+		t.Errorf("with none of them: %q", hosts)
+	}
+}
+
 func TestStart_NamesBadFlags(t *testing.T) {
 	for _, args := range [][]string{
 		{"--no-such-flag"}, {"serve", "--max-body=big"}, {"--max-body=big"}, {"--listen"}, {"migrate", "--to=x"},

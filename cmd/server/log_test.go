@@ -71,11 +71,11 @@ func sendMarked(t *testing.T, s *servertest.Server) {
 	} {
 		s.Call(t, r.status, r.method, r.path, r.body, r.header...)
 	}
-	for _, text := range []string{"marked\r\n\r\n", "GET /marked HTTP/1.1\r\nHost: a\r\nmarked\r\n\r\n", "POST /flows HTTP/1.1\r\nHost: a\r\nContent-Length: marked\r\n\r\n"} {
+	for _, text := range []string{"marked\r\n\r\n", "GET /marked HTTP/1.1\r\nHost: localhost\r\nmarked\r\n\r\n", "POST /flows HTTP/1.1\r\nHost: localhost\r\nContent-Length: marked\r\n\r\n"} {
 		conn := dial(t, s, text)
 		_, _ = io.ReadAll(conn) // whatever it answers
 	}
-	half := dial(t, s, "POST /flows HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"marked\"")
+	half := dial(t, s, "POST /flows HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"marked\"")
 	if err := half.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}

@@ -151,7 +151,7 @@ func (c *serveCommand) build(ctx context.Context, db *database, door *auth.Gate,
 	options := httpapi.Options{
 		RequireIfMatch: c.RequireIfMatch, MaxBody: int64(c.MaxBody), MaxState: int(c.MaxState),
 		RequestTimeout: requestTimeout, MaxStreams: maxStreams, StreamPatience: streamPatience, CORSOrigins: c.CORSOrigins, SchemaVersion: db.schemaVersion,
-		Gate: door, Rate: auth.NewRate(c.Access.RateLimit, c.Access.RateBurst), Streams: auth.NewStreams(c.Access.MaxStreams), MaxOpenFlows: c.Access.MaxOpenFlows,
+		Gate: door, OnlyHosts: c.onlyHosts(), Rate: auth.NewRate(c.Access.RateLimit, c.Access.RateBurst), Streams: auth.NewStreams(c.Access.MaxStreams), MaxOpenFlows: c.Access.MaxOpenFlows,
 		PublicURL: c.publicURL(), TimerHorizon: time.Duration(c.TimerMaxHorizon), SecretKey: secretKey, Pages: pages, Logger: log,
 	}
 	watched.api(&options, &c.Telemetry)
@@ -169,6 +169,21 @@ func (c *serveCommand) publicURL() string {
 		host = "localhost"
 	}
 	return "http://" + net.JoinHostPort(host, port)
+}
+
+// onlyHosts are the hosts that requests must be for besides this machine's own names, nil for any. Whoever has to say who
+// they are is known by that; where something in front of the server looks, it knows the hosts.
+func (c *serveCommand) onlyHosts() []string {
+	if c.Access.Auth.on() || c.Access.AllowUnauthenticated {
+		return nil
+	}
+	hosts := []string{c.Listen}
+	for _, own := range append([]string{c.PublicURL}, c.CORSOrigins...) {
+		if u, err := url.Parse(own); err == nil && u.Host != "" {
+			hosts = append(hosts, u.Host)
+		}
+	}
+	return hosts
 }
 
 // finish drains the queue and closes the store. Where the database gives no answer it gives up after a while: whoever

@@ -136,7 +136,7 @@ type half struct {
 // begin sends the header of a POST, and returns when the server asks for the body.
 func begin(t *testing.T, s *servertest.Server, path string) half {
 	t.Helper()
-	conn := dial(t, s, "POST "+path+" HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"+
+	conn := dial(t, s, "POST "+path+" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"+
 		"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n")
 	h := half{conn, bufio.NewReader(conn)}
 	if line, err := h.answers.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"taskflow/internal/auth"
@@ -84,7 +86,11 @@ func (a *api) only(scope auth.Scope) func(http.Handler) http.Handler {
 
 func (a *api) letIn(w http.ResponseWriter, r *http.Request, need access, next http.Handler) {
 	if !need.open {
-		if err := a.admit(r, need); err != nil {
+		err := a.checkHost(r)
+		if err == nil {
+			err = a.admit(r, need)
+		}
+		if err != nil {
 			if callerOf(r.Context()).ID == "" && r.ContentLength != 0 {
 				w.Header().Set("Connection", "close") // a stranger's body is not waited for
 			}
@@ -93,6 +99,36 @@ func (a *api) letIn(w http.ResponseWriter, r *http.Request, need access, next ht
 		}
 	}
 	next.ServeHTTP(w, r)
+}
+
+// checkHost refuses a request for a host that is not this server's, where that is looked at. Without it a page of a site
+// whose name its owner has resolve to 127.0.0.1 is of the same origin as this server, to the browser, and may do whatever
+// who sits before it may. A request that names no host is not a browser's.
+func (a *api) checkHost(r *http.Request) error {
+	if a.options.OnlyHosts == nil || r.Host == "" {
+		return nil
+	}
+	host := plainHost(r.Host)
+	ip := net.ParseIP(host)
+	if host == "localhost" || ip != nil && ip.IsLoopback() {
+		return nil
+	}
+	for _, own := range a.options.OnlyHosts {
+		if plainHost(own) == host {
+			return nil
+		}
+	}
+	return newProblem(slugForbidden, "The request is for a host that this server does not know. Without authentication it answers for "+
+		"localhost and the host of TASKFLOW_PUBLIC_URL.")
+}
+
+// plainHost is a host without its port, in the one form in which hosts are compared.
+func plainHost(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
 // operationOf is the operation that a request was routed to.

@@ -127,6 +127,35 @@ func TestAuthentication_ComesBeforeTheBody(t *testing.T) {
 	}
 }
 
+// TestHosts_OthersAreRefused sends every operation of the contract for a host that is not the server's: what needs no
+// credentials is answered, and nothing else. A callback's URL is all that its holder needs.
+func TestHosts_OthersAreRefused(t *testing.T) {
+	api := serveSQLite(t, func(s *setup) { s.options.OnlyHosts = []string{"flows.example:8443"} })
+	send := func(t *testing.T, host, method, path, body string) answer {
+		t.Helper()
+		return api.in(t).do(method, path, body, "Host: "+host)
+	}
+	flow, url := api.callback(callbackWait)
+	operations(t, func(t *testing.T, method, path string, _ *openapi3.PathItem, o *openapi3.Operation) {
+		target, body := sample(t, path, uuid.NewString(), o)
+		if scopeOf(method, path) == "" {
+			if a := send(t, "evil.example", method, target, body); a.status == 403 {
+				t.Errorf("without a need for credentials: %d", a.status)
+			}
+			return
+		}
+		send(t, "evil.example", method, target, body).problem(403, "forbidden")
+		for _, own := range []string{"flows.example", "localhost:1", "127.1.2.3", "[::1]:80"} {
+			if a := send(t, own, method, target, body); a.status == 403 {
+				t.Errorf("for %s: 403", own)
+			}
+		}
+	})
+	send(t, "evil.example", "GET", "/events", "").problem(403, "forbidden")
+	send(t, "evil.example", "POST", url, "{}").want(200)
+	api.get(flow).has("/status", `"running"`)
+}
+
 // TestCallbackURLs_AreForThoseWhoMayWrite looks for them wherever a flow is shown.
 func TestCallbackURLs_AreForThoseWhoMayWrite(t *testing.T) {
 	eachStore(t, func(t *testing.T, all *client) {

@@ -325,6 +325,7 @@ func (c *client) try(ctx context.Context, method, path, body string, headers ...
 		given[name] = true
 		request.Header.Add(name, strings.TrimSpace(value))
 	}
+	request.Host = request.Header.Get("Host") // "" is the URL's
 	response, err := c.http.Do(request)
 	if err != nil {
 		return answer{}, err

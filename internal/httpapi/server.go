@@ -45,6 +45,9 @@ type Options struct {
 	TimerHorizon time.Duration
 	// Gate tells who sent a request.
 	Gate *auth.Gate
+	// OnlyHosts has requests refused that are for another host than these and the names of this machine itself; nil takes
+	// any host.
+	OnlyHosts []string
 	// Rate bounds the requests a second of each caller; nil does not.
 	Rate *auth.Rate
 	// Streams bounds the streams that each caller has open.
