@@ -118,12 +118,13 @@ func (a *api) awaited(ctx context.Context, c capability) (*flows.Condition, erro
 }
 
 // endedBy looks up in the trail how a wait ended: nil where it was by this very callback, so that a sender that did not
-// see the answer gets it again. The newest comes first: a sender repeats soon.
+// see the answer gets it again. The newest comes first, as a sender repeats soon, and the look has an end: whoever
+// holds a URL may send as often as it likes.
 func (a *api) endedBy(ctx context.Context, c capability, reject bool) error {
 	kinds := []flows.EventKind{flows.EventWaiting, flows.EventResumed}
-	q := store.EventQuery{Owners: flows.Everyone, FlowID: c.flow, FromFlow: true, Kinds: kinds, Desc: true, Limit: 100}
+	q := store.EventQuery{Owners: flows.Everyone, FlowID: c.flow, FromFlow: true, Kinds: kinds, Desc: true, Limit: endPage}
 	var end cause // of the first wait that ended after this one began
-	for {
+	for range endPages {
 		found, err := a.reader.Events(ctx, q)
 		if errors.Is(err, flows.ErrNotFound) {
 			return flows.ErrWaitEnded
@@ -147,7 +148,14 @@ func (a *api) endedBy(ctx context.Context, c capability, reject bool) error {
 		}
 		q.After = found.Next
 	}
+	return flows.ErrWaitEnded
 }
+
+// A look for the end of a wait goes no further back than this. Events may be large, so that pages are short.
+const (
+	endPage  = 20
+	endPages = 50
+)
 
 // began reports whether an event is the beginning of the wait that a capability is for, and not one in the trail of
 // another flow that was given the same id.
