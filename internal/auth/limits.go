@@ -27,11 +27,21 @@ func NewRate(perSecond float64, burst int) *Rate {
 
 // Allow counts a request of a caller. Where it is one too many, wait is when to come again.
 func (r *Rate) Allow(caller string, now time.Time) (wait time.Duration, ok bool) {
+	return r.allow(caller, 1, now)
+}
+
+// AllowMore counts what comes within a request that was allowed: all of it, or nothing where it is too much. Together they
+// count for no more than may come at once, so that a large one passes for whoever has sent nothing before.
+func (r *Rate) AllowMore(caller string, requests int, now time.Time) (wait time.Duration, ok bool) {
+	return r.allow(caller, min(requests, r.burst-1), now)
+}
+
+func (r *Rate) allow(caller string, requests int, now time.Time) (wait time.Duration, ok bool) {
 	limiter := r.of(caller, now)
-	if limiter.AllowN(now, 1) {
+	if limiter.AllowN(now, requests) {
 		return 0, true
 	}
-	missing := 1 - limiter.TokensAt(now)
+	missing := float64(requests) - limiter.TokensAt(now)
 	return time.Duration(math.Ceil(missing / r.perSecond * float64(time.Second))), false
 }
 

@@ -28,6 +28,29 @@ func TestRate_IsForEachCaller(t *testing.T) {
 	}
 }
 
+// TestRate_CountsWhatComesAsOne asks for several at once: all or none, and never more than may come at once.
+func TestRate_CountsWhatComesAsOne(t *testing.T) {
+	r := auth.NewRate(10, 20)
+	now := time.Now()
+	if _, ok := r.AllowMore("a", 15, now); !ok {
+		t.Error("15 of 20 are refused")
+	}
+	wait, ok := r.AllowMore("a", 10, now)
+	if ok || wait < 400*time.Millisecond || wait > 600*time.Millisecond {
+		t.Errorf("10 more: %v, %v; want to wait for 5 of them", wait, ok)
+	}
+	if _, ok := r.AllowMore("a", 5, now); !ok {
+		t.Error("what was refused has been counted")
+	}
+	_, first := r.Allow("b", now)
+	if _, ok := r.AllowMore("b", 500, now); !ok || !first {
+		t.Error("what is more than a burst never passes")
+	}
+	if _, ok := r.Allow("b", now); ok {
+		t.Error("it has cost nothing")
+	}
+}
+
 // TestRate_ForgetsOnlyWhoLosesNothing sends requests of more callers than are remembered.
 func TestRate_ForgetsOnlyWhoLosesNothing(t *testing.T) {
 	r := auth.NewRate(1, 2)

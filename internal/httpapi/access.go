@@ -149,7 +149,7 @@ func (a *api) admit(r *http.Request, need access) error {
 	requestOf(r.Context()).caller = caller
 	if caller.Limited && a.options.Rate != nil {
 		if wait, ok := a.options.Rate.Allow(caller.ID, time.Now()); !ok {
-			return tooMany("You send more requests a second than this server takes from one caller.", wait)
+			return tooMany(overRate, wait)
 		}
 	}
 	if need.parts {
@@ -157,6 +157,8 @@ func (a *api) admit(r *http.Request, need access) error {
 	}
 	return allowed(caller, need.scope)
 }
+
+const overRate = "You send more requests a second than this server takes from one caller; each command of a batch is one."
 
 // allowed refuses a caller without a scope.
 func allowed(caller auth.Caller, scope auth.Scope) error {

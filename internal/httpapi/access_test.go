@@ -257,6 +257,27 @@ func TestRateLimit_IsForEachCaller(t *testing.T) {
 	}
 }
 
+// TestRateLimit_CountsTheCommandsOfABatch sends two batches that are too many together.
+func TestRateLimit_CountsTheCommandsOfABatch(t *testing.T) {
+	api := serveSQLite(t, twoTenants, func(s *setup) { s.options.Rate = auth.NewRate(0.01, 10) })
+	kate := api.as("kate")
+	batch := func(n int) string {
+		command := `{"method":"POST","path":"/flows","body":` + createBody("") + `}`
+		return `{"commands":[` + strings.Repeat(command+",", n-1) + command + `]}`
+	}
+	kate.post("/batch", batch(6)).want(200)
+	a := kate.post("/batch", batch(6))
+	a.problem(429, "too-many-requests")
+	if a.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	kate.get("/flows").want(200) // what was refused has cost one
+	if n := len(api.as("root").get("/flows").flows()); n != 6 {
+		t.Errorf("%d flows, want those of the first batch alone", n)
+	}
+	api.as("bob").post("/batch", batch(500)).want(200) // as large as may come at once, for whoever has sent nothing
+}
+
 // TestOpenFlows_AreLimitedForEachCaller fills a caller's allowance, and makes room.
 func TestOpenFlows_AreLimitedForEachCaller(t *testing.T) {
 	eachStore(t, func(t *testing.T, all *client) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"taskflow/internal/auth"
 	"taskflow/internal/engine"
@@ -16,6 +17,11 @@ import (
 // RunBatch applies many calls in order, each answered as if it had been sent alone.
 func (a *api) RunBatch(ctx context.Context, r oas.RunBatchRequestObject) (oas.RunBatchResponseObject, error) {
 	info := requestOf(ctx)
+	if info.caller.Limited && a.options.Rate != nil { // the batch itself has been counted
+		if wait, ok := a.options.Rate.AllowMore(info.caller.ID, len(r.Body.Commands)-1, time.Now()); !ok {
+			return nil, tooMany(overRate, wait)
+		}
+	}
 	b := batch{api: a, request: info}
 	values := info.value.(map[string]any)["commands"].([]any) // they passed the schema
 	for i, c := range r.Body.Commands {
