@@ -15,6 +15,9 @@ type httpConfig struct {
 	BodyTimeout    period   `env:"TASKFLOW_BODY_TIMEOUT" default:"PT30S" placeholder:"DURATION" help:"How long a whole request may take to arrive."`
 	WriteTimeout   period   `env:"TASKFLOW_WRITE_TIMEOUT" default:"PT1M" placeholder:"DURATION" help:"How long a request may take from its headers to the end of its answer."`
 	IdleTimeout    period   `env:"TASKFLOW_IDLE_TIMEOUT" default:"PT2M" placeholder:"DURATION" help:"How long a connection is kept between two requests."`
+	RequestTimeout period   `env:"TASKFLOW_REQUEST_TIMEOUT" default:"PT30S" placeholder:"DURATION" help:"When a request is given up and answered with 503; one that waits for news has as long besides."`
+	StreamTimeout  period   `env:"TASKFLOW_STREAM_TIMEOUT" default:"PT10S" placeholder:"DURATION" help:"How long the reader of a stream may take for what is sent to it."`
+	MaxAllStreams  int      `env:"TASKFLOW_MAX_ALL_STREAMS" default:"10000" placeholder:"N" help:"Streams and requests that wait which are open at this server, of all callers."`
 }
 
 // headSlack is what net/http allows a request's head beyond its limit.
@@ -24,6 +27,9 @@ const headSlack = 4096
 func (c *httpConfig) Validate() error {
 	if c.MaxConnections < 1 {
 		return fmt.Errorf("TASKFLOW_MAX_CONNECTIONS must be greater than zero")
+	}
+	if c.MaxAllStreams < 1 {
+		return fmt.Errorf("TASKFLOW_MAX_ALL_STREAMS must be greater than zero")
 	}
 	if c.MaxHeader < 2*headSlack {
 		return fmt.Errorf("TASKFLOW_MAX_HEADER must be at least %d", 2*headSlack)

@@ -36,10 +36,7 @@ type serveCommand struct {
 }
 
 const (
-	startPatience  = 5 * time.Second // for a database that is not there yet: the server listens all the same
-	requestTimeout = 30 * time.Second
-	maxStreams     = 10_000
-	streamPatience = 10 * time.Second
+	startPatience = 5 * time.Second // for a database that is not there yet: the server listens all the same
 	// Shutting down takes 15 s at most, and most of it only where the database gives no answer.
 	turnover         = 500 * time.Millisecond  // for busy connections to be told that they end, before idle ones are closed
 	requestsPatience = 6500 * time.Millisecond // for the requests under way
@@ -150,7 +147,8 @@ func (c *serveCommand) build(ctx context.Context, db *database, door *auth.Gate,
 	defer cancel()
 	options := httpapi.Options{
 		RequireIfMatch: c.RequireIfMatch, MaxBody: int64(c.MaxBody), MaxState: int(c.MaxState),
-		RequestTimeout: requestTimeout, MaxStreams: maxStreams, StreamPatience: streamPatience, CORSOrigins: c.CORSOrigins, SchemaVersion: db.schemaVersion,
+		RequestTimeout: time.Duration(c.Connections.RequestTimeout), MaxStreams: c.Connections.MaxAllStreams,
+		StreamPatience: time.Duration(c.Connections.StreamTimeout), CORSOrigins: c.CORSOrigins, SchemaVersion: db.schemaVersion,
 		Gate: door, OnlyHosts: c.onlyHosts(), Rate: auth.NewRate(c.Access.RateLimit, c.Access.RateBurst), Streams: auth.NewStreams(c.Access.MaxStreams), MaxOpenFlows: c.Access.MaxOpenFlows,
 		PublicURL: c.publicURL(), TimerHorizon: time.Duration(c.TimerMaxHorizon), SecretKey: secretKey, Pages: pages, Logger: log,
 	}

@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"taskflow/internal/pg/pgtest"
 	"taskflow/internal/servertest"
+
+	"github.com/alecthomas/kong"
 )
 
 // dribble sends text a byte at a time and never ends it, and reports what came back and how long the server bore it.
@@ -20,7 +23,7 @@ func dribble(t *testing.T, s *servertest.Server, text string) (answer string, to
 	}
 	defer conn.Close()
 	began := time.Now()
-	if err := conn.SetDeadline(began.Add(20 * time.Second)); err != nil {
+	if err := conn.SetDeadline(began.Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(conn, text); err != nil {
@@ -62,6 +65,85 @@ func TestSlowRequests_AreCutOff(t *testing.T) {
 	answer, took := dribble(t, s, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	if !strings.HasPrefix(answer, "HTTP/1.1 200") || took > 5*time.Second {
 		t.Errorf("an idle connection: %q after %v", answer, took)
+	}
+}
+
+// TestSlowRequests_Defaults holds what the contract says of a server that nobody has configured.
+func TestSlowRequests_Defaults(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t)})
+	if answer, took := dribble(t, s, "GET /flows HTTP/1.1\r\nHost: localhost\r\nX-Slow: "); took < 9*time.Second || took > 40*time.Second {
+		t.Errorf("dribbled headers: answered %q after %v, want to be cut off after 10 s", answer, took)
+	}
+	var c cli
+	parser, err := kong.New(&c)
+	if err == nil {
+		_, err = parser.Parse([]string{"serve"})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := httpConfig{
+		MaxHeader: 64 << 10, MaxConnections: 10_000, HeaderTimeout: period(10 * time.Second), BodyTimeout: period(30 * time.Second), WriteTimeout: period(time.Minute),
+		IdleTimeout: period(2 * time.Minute), RequestTimeout: period(30 * time.Second), StreamTimeout: period(10 * time.Second), MaxAllStreams: 10_000,
+	}
+	if c.Serve.Connections != want {
+		t.Errorf("by default %+v, want %+v", c.Serve.Connections, want)
+	}
+	var server http.Server
+	want.limit(&server)
+	if server.ReadHeaderTimeout != 10*time.Second || server.ReadTimeout != 30*time.Second || server.WriteTimeout != time.Minute || server.IdleTimeout != 2*time.Minute {
+		t.Errorf("a server has %v, %v, %v, %v", server.ReadHeaderTimeout, server.ReadTimeout, server.WriteTimeout, server.IdleTimeout)
+	}
+}
+
+// TestSlowReaders_AreCutOff asks for more than a connection holds, and reads none of it.
+func TestSlowReaders_AreCutOff(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_WRITE_TIMEOUT=PT1S"}})
+	for range 8 {
+		s.Create(t, `"state": {"x": "`+strings.Repeat("x", 250<<10)+`"}`)
+	}
+	const asked = 40 // at 2 MB each
+	conn := dial(t, s, strings.Repeat("GET /flows?limit=8 HTTP/1.1\r\nHost: localhost\r\n\r\n", asked))
+	err := servertest.Await(t.Context(), time.Minute, func() bool {
+		_, err := io.WriteString(conn, "x") // fails once the server has closed
+		return err != nil
+	})
+	if err != nil {
+		t.Error("whoever does not read is served on")
+	}
+	s.Call(t, http.StatusOK, http.MethodGet, "/livez", "")
+}
+
+// TestStreams_OfAllCallersAreBounded opens one more than a server has, and gives up a request that takes too long.
+func TestStreams_OfAllCallersAreBounded(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_MAX_ALL_STREAMS=1"}})
+	stream, err := s.Stream(t.Context(), "/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	if answer := s.Call(t, http.StatusServiceUnavailable, http.MethodGet, "/events?after=9", "", "Prefer", "wait=1"); answer.Problem() != "overloaded" {
+		t.Errorf("one more: %s", answer.Body)
+	}
+}
+
+// TestRequestTimeout_IsConfigured has a change wait for a lock for longer than it may take.
+func TestRequestTimeout_IsConfigured(t *testing.T) {
+	url := pgtest.Empty(t)
+	s := servertest.Start(t, servertest.Options{Database: url, Env: []string{"TASKFLOW_REQUEST_TIMEOUT=PT1S"}})
+	flow := s.Create(t)
+	tx, err := servertest.OpenDatabase(t, url).BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	if _, err := tx.ExecContext(t.Context(), "lock table flows in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	s.Call(t, http.StatusServiceUnavailable, http.MethodPost, "/flows/"+flow.ID+"/start", "")
+	if took := time.Since(began); took > 8*time.Second { // a lock is waited for for 10 s
+		t.Errorf("given up after %v", took)
 	}
 }
 
