@@ -131,6 +131,32 @@ func TestKeys_RevocationHoldsWithinFiveSeconds(t *testing.T) {
 	})
 }
 
+// TestKeys_RevocationEndsStreamsElsewhere revokes by the command line a key that a stream was opened with, while another
+// server goes on changing what it shows.
+func TestKeys_RevocationEndsStreamsElsewhere(t *testing.T) {
+	servertest.Databases(t, func(t *testing.T, url string, servers int) {
+		writes, _ := makeKey(t, url, everything("writer")...)
+		reads, id := makeKey(t, url, "--name", "reader", "--scope", "flows:read", "--owner", "agent:kate:*")
+		all := servertest.StartAll(t, withKeys(url), servers)
+		write := func() { all[0].Call(t, http.StatusCreated, http.MethodPost, "/flows", newFlow, bearer(writes)...) }
+		stream, err := all[len(all)-1].Stream(t.Context(), "/events?after=0", bearer(reads)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Close()
+		write()
+		if _, err := stream.NextEvent(); err != nil {
+			t.Fatal(err)
+		}
+		if r := servertest.Run(t, servertest.Options{Database: url}, "keys", "revoke", id); r.Code != 0 {
+			t.Fatalf("keys revoke: %+v", r)
+		}
+		if err := stream.AwaitEnd(30*time.Second, write); err != nil { // 5 s are promised; a busy machine has its time
+			t.Error(err)
+		}
+	})
+}
+
 // TestOpenFlows_LimitSurvivesARestart counts in the database, for all servers.
 func TestOpenFlows_LimitSurvivesARestart(t *testing.T) {
 	servertest.Databases(t, func(t *testing.T, url string, _ int) {

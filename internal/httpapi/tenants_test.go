@@ -2,13 +2,16 @@ package httpapi_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"taskflow/internal/auth"
+	"taskflow/internal/auth/authtest"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/google/uuid"
@@ -268,25 +271,58 @@ func TestTenants_Streams(t *testing.T) {
 	}, twoTenants, func(s *setup) { s.options.Streams = auth.NewStreams(1) })
 }
 
-// TestStreamEndsWithItsKey holds that a revoked key reads nothing on, neither in a stream that it opened before nor in a
-// read that waits.
-func TestStreamEndsWithItsKey(t *testing.T) {
+// TestStreamsEndWithTheirCredentials holds that whoever has a key that was revoked, or a key or a token that has expired,
+// reads nothing on, neither in a stream opened before nor in a read that waits, while there is always more to read.
+func TestStreamsEndWithTheirCredentials(t *testing.T) {
+	issuer := authtest.Start(t)
+	const lifetime = 4 * time.Second
 	eachStore(t, func(t *testing.T, all *client) {
-		kate := all.as("kate")
-		hers := kate.create("")
-		s := kate.stream("/events?after=0", "Authorization", kate.credentials)
-		if _, err := s.NextEvent(); err != nil {
-			t.Fatal(err)
+		root := all.as("root")
+		for what, credentials := range map[string]func(t *testing.T) (text string, end func() error){
+			"a revoked key": func(*testing.T) (string, func() error) {
+				return "Bearer " + all.keys["kate"], func() error {
+					return all.store.RevokeAPIKey(context.Background(), strings.Split(all.keys["kate"], "_")[1])
+				}
+			},
+			"a key that expires": func(t *testing.T) (string, func() error) {
+				key, text, err := auth.NewKey(auth.KeySpec{Name: "short", Scopes: auth.Scopes(), Owners: "agent:kate:*", Lifetime: lifetime}, time.Now())
+				if err == nil {
+					err = all.store.AddAPIKey(t.Context(), key)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				return "Bearer " + text, func() error { return nil }
+			},
+			"a token that expires": func(*testing.T) (string, func() error) {
+				return "Bearer " + issuer.Token(map[string]any{"exp": time.Now().Add(lifetime).Unix()}), func() error { return nil }
+			},
+		} {
+			t.Run(what, func(t *testing.T) {
+				t.Parallel()
+				hers := root.in(t).create("")
+				text, end := credentials(t)
+				holder := all.with(text).in(t)
+				s := holder.stream("/events?after=0", "Authorization", text)
+				if _, err := s.NextEvent(); err != nil {
+					t.Fatal(err)
+				}
+				waits := make(chan answer, 1)
+				go func() { // ends with the wait
+					a, _ := holder.try(context.Background(), "GET", "/flows/"+hers.ID, "", `If-None-Match: "0"`, "Prefer: wait=8")
+					waits <- a
+				}()
+				if err := end(); err != nil {
+					t.Error(err)
+				}
+				if err := s.AwaitEnd(30*time.Second, func() { root.in(t).create("") }); err != nil {
+					t.Error(err)
+				}
+				if a := <-waits; a.status != http.StatusUnauthorized {
+					t.Errorf("a read that waits is answered %d, want 401", a.status)
+				}
+				holder.noStream(401, "unauthenticated", "/events", "Authorization", text)
+			})
 		}
-		if err := all.store.RevokeAPIKey(t.Context(), strings.Split(all.keys["kate"], "_")[1]); err != nil {
-			t.Fatal(err)
-		}
-		waits := kate.get("/flows/"+hers.ID, `If-None-Match: "0"`, "Prefer: wait=5")
-		if waits.status != http.StatusUnauthorized {
-			t.Errorf("a read that waits is answered %d, want 401", waits.status)
-		}
-		if e, err := s.NextEvent(); err == nil {
-			t.Errorf("the stream goes on with %+v", e)
-		}
-	}, twoTenants)
+	}, twoTenants, func(s *setup) { s.issuer = issuer })
 }

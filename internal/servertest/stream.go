@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // Stream is an open live stream of server-sent events. It is for one goroutine. It repeats nothing by itself.
@@ -97,6 +98,39 @@ func (m *Message) read(line string) {
 		m.Retry = value
 	case "":
 		m.Comment = ":" + value
+	}
+}
+
+// ErrGoesOn: the stream had not ended.
+var ErrGoesOn = errors.New("the stream goes on")
+
+// AwaitEnd reads on until the stream ends, which is no error, while busy is called again and again. It gives up after
+// limit, and closes the stream.
+func (s *Stream) AwaitEnd(limit time.Duration, busy func()) error {
+	ended := make(chan struct{})
+	go func() { // ends with the stream, at the latest when it is closed below
+		defer close(ended)
+		for {
+			if _, err := s.Next(); err != nil {
+				return
+			}
+		}
+	}()
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ended:
+			return nil
+		case <-deadline.C:
+			s.Close()
+			<-ended
+			return fmt.Errorf("%w after %v", ErrGoesOn, limit)
+		case <-tick.C:
+			busy()
+		}
 	}
 }
 
