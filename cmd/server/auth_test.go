@@ -1,6 +1,9 @@
 package main
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"os"
@@ -10,7 +13,6 @@ import (
 	"time"
 
 	"taskflow/internal/auth/authtest"
-	"taskflow/internal/pg/pgtest"
 	"taskflow/internal/servertest"
 )
 
@@ -207,28 +209,54 @@ func TestJWT_ServesBeforeItsIssuer(t *testing.T) {
 
 // TestLog_HasNoSecrets uses every secret there is, well and badly, and looks for each in everything the server wrote.
 func TestLog_HasNoSecrets(t *testing.T) {
-	const password, sealing, verify = "hunter2-password", "c2VhbGluZy1rZXktMDEyMzQ1Njc4OTAxMjM0NTY3ODk=", "verify-secret-0123456789"
+	servertest.Databases(t, func(t *testing.T, url string, _ int) {
+		const password = "hunter2-password"
+		if !strings.HasPrefix(url, "sqlite:") {
+			url += "&password=" + password
+		}
+		secrets := useSecrets(t, url)
+		secrets["the password"] = password
+		log := secrets["the log"]
+		delete(secrets, "the log")
+		if strings.Count(log, "\n") < 30 {
+			t.Fatalf("the log at level debug is short:\n%s", log)
+		}
+		for what, secret := range secrets {
+			if strings.Contains(log, secret) {
+				t.Errorf("%s is in the log", what)
+			}
+		}
+	})
+}
+
+// useSecrets runs a server that is sent secrets; it returns them by what they are, and its log as "the log".
+func useSecrets(t *testing.T, url string) map[string]string {
+	t.Helper()
+	const sealing, verify, idempotency = "c2VhbGluZy1rZXktMDEyMzQ1Njc4OTAxMjM0NTY3ODk=", "verify-secret-0123456789", "idempotency-key-0123456789"
 	issuer := authtest.Start(t)
-	url := pgtest.Empty(t) + "&password=" + password
-	key, _ := makeKey(t, url, everything("root")...)
+	key, _ := makeKey(t, url, append(everything("root"), "--scope", "admin")...)
 	s := servertest.Start(t, servertest.Options{Database: url, Env: []string{
 		"TASKFLOW_AUTH=keys,jwt", "TASKFLOW_JWT_ISSUER=" + issuer.URL, "TASKFLOW_JWT_AUDIENCE=" + authtest.Audience,
 		"TASKFLOW_LOG_LEVEL=debug", "TASKFLOW_SECRET_KEY=" + sealing,
 	}})
 	good, expired := issuer.Token(nil), issuer.Token(map[string]any{"exp": 1})
-	secrets := map[string]string{"the password": password, "the sealing key": sealing, "a verify secret": verify}
+	secrets := map[string]string{"the sealing key": sealing, "a verify secret": verify, "an idempotency key": idempotency}
 	for i, credentials := range []string{key, key + "x", "tfk_unknown000000_" + strings.Repeat("S", 43), good, good[:len(good)-9] + "AAAAAAAAA", expired, issuer.Unsigned(), issuer.Stranger("x"), "no-token-at-all-0123456789"} {
 		for _, scheme := range []string{"Bearer ", "Basic ", ""} {
-			if _, err := s.Send(http.MethodGet, "/flows?limit=0", "", "Authorization", scheme+credentials); err != nil {
-				t.Fatal(err)
+			for _, path := range []string{"/flows?limit=0", "/metrics", "/"} {
+				if _, err := s.Send(http.MethodGet, path, "", "Authorization", scheme+credentials); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 		secrets[fmt.Sprintf("credentials %d", i)] = credentials[max(0, len(credentials)-20):]
 	}
 	var f servertest.Flow
-	if err := s.Call(t, http.StatusCreated, http.MethodPost, "/flows", strings.Replace(newFlow, "{", `{"mode":"mirrored",`, 1), bearer(key)...).Decode(&f); err != nil {
+	created := s.Call(t, http.StatusCreated, http.MethodPost, "/flows", strings.Replace(newFlow, "{", `{"mode":"mirrored",`, 1), append(bearer(key), "Idempotency-Key", idempotency)...)
+	if err := created.Decode(&f); err != nil {
 		t.Fatal(err)
 	}
+	s.Call(t, http.StatusUnprocessableEntity, http.MethodPost, "/flows", newFlow, append(bearer(key), "Idempotency-Key", idempotency)...)
 	var waiting struct{ Wait struct{ URL string } }
 	wait := `{"wait":{"kind":"callback","verify":{"scheme":"github","secret":"` + verify + `"}}}`
 	if err := s.Call(t, http.StatusOK, http.MethodPost, "/flows/"+f.ID+"/wait", wait, bearer(key)...).Decode(&waiting); err != nil {
@@ -239,16 +267,13 @@ func TestLog_HasNoSecrets(t *testing.T) {
 	s.Call(t, http.StatusUnauthorized, http.MethodPost, callback, `{}`, "X-Hub-Signature-256", "sha256=00")
 	s.Call(t, http.StatusNotFound, http.MethodPost, callback+"x", `{}`)
 	s.Call(t, http.StatusOK, http.MethodGet, callback, "")
+	signing := hmac.New(sha256.New, []byte(verify))
+	signing.Write([]byte(`{}`))
+	secrets["a signature"] = hex.EncodeToString(signing.Sum(nil))
+	s.Call(t, http.StatusOK, http.MethodPost, callback, `{}`, "X-Hub-Signature-256", "sha256="+secrets["a signature"])
 	s.Stop()
-	log := s.Log()
-	if strings.Count(log, "\n") < 30 {
-		t.Fatalf("the log at level debug is short:\n%s", log)
-	}
-	for what, secret := range secrets {
-		if strings.Contains(log, secret) {
-			t.Errorf("%s is in the log", what)
-		}
-	}
+	secrets["the log"] = s.Log()
+	return secrets
 }
 
 // TestKeys_ReadTheSameVariables runs the command line with what a server's environment has.
