@@ -5,6 +5,7 @@ import { announce, atMost, h, replace } from "./dom.js";
 import { openFeed } from "./feed.js";
 import { History, movingKinds, reconstruct } from "./history.js";
 import { bars, linePlot, sparkline } from "./plot.js";
+import { redraw } from "./redraw.js";
 import { go, link } from "./router.js";
 import { empty, loading, problemNotice } from "./states.js";
 import { badge, icon, statuses, terminal } from "./status.js";
@@ -135,13 +136,13 @@ class Overview {
   draw() {
     if (!this.counts) return;
     const span = this.minutes * 60_000, series = this.past.series(now(), span, 180);
-    replace(this.parts.numbers, h("ul", null, statuses.map((status) => h("li", { "data-status": status },
+    redraw(this.parts.numbers, h("ul", null, statuses.map((status) => h("li", { "data-status": status },
       h("a", { href: link("/flows", { status }), "data-focus": status },
         h("span", { class: "name" }, icon(status), status),
         h("strong", null, (this.counts[status] ?? 0).toLocaleString()),
         sparkline(series[status], status))))));
     const width = Math.max(300, Math.min(1100, this.parts.plot.clientWidth || 700));
-    replace(this.parts.plot, linePlot(series, statuses.filter((status) => !terminal(status)), span, width));
+    redraw(this.parts.plot, linePlot(series, statuses.filter((status) => !terminal(status)), span, width));
   }
 
   async lists() {
@@ -158,14 +159,14 @@ class Overview {
   showDue(waiting, partly) {
     const due = waiting.map((flow) => ({ flow, at: dueAt(flow.wait) })).filter(({ at }) => at).sort((a, b) => Date.parse(a.at) - Date.parse(b.at)).slice(0, 6);
     const nextTimer = this.stats?.next_timer;
-    replace(this.parts.due,
+    redraw(this.parts.due,
       due.length === 0 ? empty("No wait ends by the clock.") : waitList(due, until),
       partly && h("p", { class: "soft" }, "Of the 400 waits that began first and last.", nextTimer && [" The next of all is due ", live(nextTimer, until), "."]));
   }
 
   showOldest(waiting) {
     const oldest = waiting.filter((flow) => flow.wait).map((flow) => ({ flow, at: flow.wait.since })).sort((a, b) => Date.parse(a.at) - Date.parse(b.at)).slice(0, 6);
-    replace(this.parts.oldest, oldest.length === 0 ? empty("No flow waits.") : waitList(oldest, ago),
+    redraw(this.parts.oldest, oldest.length === 0 ? empty("No flow waits.") : waitList(oldest, ago),
       oldest.length > 0 && h("p", { class: "more" }, h("a", { href: link("/flows", { status: "waiting", order: "updated_at" }), "data-focus": "all waiting" }, "All that wait")));
   }
 
@@ -174,13 +175,13 @@ class Overview {
     for (const flow of failed) counts.set(flow.controller_id, (counts.get(flow.controller_id) ?? 0) + 1);
     const entries = [...counts].map(([name, count]) => ({ name, count, href: link("/flows", { status: "failed", controller_id: name }) }));
     entries.sort((a, b) => b.count - a.count || a.name.localeCompare(b.name));
-    replace(this.parts.failures, entries.length === 0 ? empty("No flow has failed.") : bars(entries.slice(0, 6), "failed"),
+    redraw(this.parts.failures, entries.length === 0 ? empty("No flow has failed.") : bars(entries.slice(0, 6), "failed"),
       partly && h("p", { class: "soft" }, "Of the last 200 failures."));
   }
 
   showLatest() {
-    if (this.latest.length === 0) return replace(this.parts.latest, empty("Nothing has happened yet. ", h("a", { href: "/docs" }, "Create a flow by the API"), " and it shows up here."));
-    replace(this.parts.latest, h("ol", { class: "ticker" }, this.latest.map((event) => h("li", null,
+    if (this.latest.length === 0) return redraw(this.parts.latest, empty("Nothing has happened yet. ", h("a", { href: "/docs" }, "Create a flow by the API"), " and it shows up here."));
+    redraw(this.parts.latest, h("ol", { class: "ticker" }, this.latest.map((event) => h("li", { key: event.seq },
       live(event.at, ago), badge(statusAfter(event)), h("a", { href: link(`/flows/${event.flow_id}`), "data-focus": `event ${event.seq}` }, event.flow_id),
       h("span", { class: "soft words" }, describe(event))))));
     if (this.latest.some((event) => event.kind === "failed" && !this.told?.has(event.seq)) && this.told) announce("A flow has failed");
@@ -191,7 +192,7 @@ class Overview {
 const statusAfter = (event) => ({ started: "running", resumed: "running" })[event.kind] ?? event.kind;
 
 function waitList(entries, words) {
-  return h("ul", { class: "waits" }, entries.map(({ flow, at }) => h("li", null,
+  return h("ul", { class: "waits" }, entries.map(({ flow, at }) => h("li", { key: flow.id },
     h("a", { href: link(`/flows/${flow.id}`), "data-focus": `wait ${flow.id}` }, flow.goal),
     h("span", { class: "soft" }, `${waitName(flow.wait)} · ${flow.controller_id}`), live(at, words))));
 }

@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { copyButton, h, replace } from "./dom.js";
 import { write } from "./json.js";
+import { redraw } from "./redraw.js";
 import { link } from "./router.js";
 import { problemNotice } from "./states.js";
 import { ago, live, moment, until } from "./time.js";
@@ -53,7 +54,7 @@ export class WaitPanel {
 
   draw(explained) {
     const { wait } = explained;
-    replace(this.element,
+    redraw(this.element,
       h("h2", null, "Waiting"),
       h("p", { class: "corner soft" }, "began ", live(wait.since, ago)),
       explained.next_due
@@ -67,7 +68,7 @@ export class WaitPanel {
   condition(condition, wait) {
     const whole = condition.condition === null ? wait : wait.conditions[condition.condition];
     const timeout = condition.kind === "timeout" && wait.timeout;
-    return h("li", { class: condition.can_happen ? null : "off" },
+    return h("li", { key: `${wait.generation} ${condition.condition} ${condition.kind}`, class: condition.can_happen ? null : "off" },
       h("strong", null, names[condition.kind]), !condition.can_happen && " (can no longer happen)",
       condition.at && [" · ", live(condition.at, until)],
       timeout && ` · ${outcomes[timeout.on_timeout]}`,
@@ -82,7 +83,7 @@ export class WaitPanel {
   }
 
   nearEvents(events) {
-    return h("div", { class: "near" }, h("h3", null, "Events that nearly matched"), h("ul", null, events.map(({ event, differs }) => h("li", null,
+    return h("div", { class: "near" }, h("h3", null, "Events that nearly matched"), h("ul", null, events.map(({ event, differs }) => h("li", { key: event.id },
       h("code", null, event.topic), " ", h("code", null, event.correlation_id), " ", live(event.created_at, ago), h("span", { class: "soft" }, differs),
       event.flow_id && h("a", { href: link(`/flows/${event.flow_id}`) }, "its flow")))));
   }
