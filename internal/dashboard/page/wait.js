@@ -21,13 +21,6 @@ export function waitName(wait) {
   return names[kind] ?? String(kind);
 }
 
-// dueAt is when a wait ends by the clock at the latest, or undefined.
-export function dueAt(wait) {
-  if (!wait) return undefined;
-  const times = [wait.at, wait.timeout?.at, ...(wait.conditions ?? []).map((condition) => condition.at)].filter(Boolean);
-  return times.sort((a, b) => Date.parse(a) - Date.parse(b))[0];
-}
-
 const outcomes = { resume: "resumes the flow", fail: "fails the flow", cancel: "cancels the flow" };
 
 // WaitPanel explains the wait of one flow, from GET /flows/{id}/wait.
