@@ -1,34 +1,40 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"taskflow/internal/servertest"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	traces "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 )
 
-// receiver takes spans by OTLP over HTTP.
+// receiver takes spans by OTLP.
 type receiver struct {
-	*httptest.Server
+	collector.UnimplementedTraceServiceServer
+	URL      string
 	mu       sync.Mutex
 	spans    []*traces.Span
 	services []string
 }
 
+// newReceiver takes them over HTTP.
 func newReceiver(t *testing.T) *receiver {
 	r := &receiver{}
-	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		body, err := io.ReadAll(request.Body)
 		var sent collector.ExportTraceServiceRequest
 		if err != nil || request.URL.Path != "/v1/traces" || proto.Unmarshal(body, &sent) != nil {
@@ -38,8 +44,35 @@ func newReceiver(t *testing.T) *receiver {
 		r.take(&sent)
 		w.Header().Set("Content-Type", "application/x-protobuf")
 	}))
-	t.Cleanup(r.Close)
+	t.Cleanup(server.Close)
+	r.URL = server.URL
 	return r
+}
+
+// newReceiverOverGRPC takes them over gRPC.
+func newReceiverOverGRPC(t *testing.T) *receiver {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &receiver{URL: "http://" + listener.Addr().String()}
+	server := grpc.NewServer()
+	collector.RegisterTraceServiceServer(server, r)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// Export is the call of OTLP over gRPC.
+func (r *receiver) Export(_ context.Context, sent *collector.ExportTraceServiceRequest) (*collector.ExportTraceServiceResponse, error) {
+	r.take(sent)
+	return &collector.ExportTraceServiceResponse{}, nil
 }
 
 func (r *receiver) take(sent *collector.ExportTraceServiceRequest) {
@@ -137,6 +170,32 @@ func TestTraces_FromRequestToCommit(t *testing.T) {
 			t.Error("the log does not name the trace")
 		}
 	})
+}
+
+// TestTraces_OverGRPC holds that spans leave by the other protocol as well, before the end and at it.
+func TestTraces_OverGRPC(t *testing.T) {
+	r := newReceiverOverGRPC(t)
+	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{
+		"OTEL_EXPORTER_OTLP_ENDPOINT=" + r.URL, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_BSP_SCHEDULE_DELAY=50"}})
+	flow := s.Create(t).ID
+	sent := func(name string) *traces.Span {
+		return r.find(func(span *traces.Span) bool { return span.GetName() == name })
+	}
+	if err := servertest.Await(t.Context(), time.Minute, func() bool { return sent("POST /flows") != nil }); err != nil {
+		t.Fatal("a running server has sent no span")
+	}
+	s.Call(t, 200, "POST", "/flows/"+flow+"/start", "", "Traceparent", "00-"+callersTrace+"-"+callersSpan+"-01")
+	if code, _ := s.Stop(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	request := sent("POST /flows/{id}/start")
+	if request == nil {
+		t.Fatalf("no span of the request among %v", r.spans)
+	}
+	if trace, parent := hex.EncodeToString(request.GetTraceId()), hex.EncodeToString(request.GetParentSpanId()); trace != callersTrace || parent != callersSpan {
+		t.Errorf("the request's span is in trace %s below %s", trace, parent)
+	}
+	checkSpans(t, r, flow)
 }
 
 // checkSpans holds that no span names a flow, and that probes have none.

@@ -68,7 +68,7 @@ func TestAccess_NothingIsFound(t *testing.T) {
 	}
 	axe := string(source)
 	s := servertest.Start(t, onSQLite(t))
-	refund := demo(t, s.Client)
+	refund, running := demo(t, s.Client), inStatus(t, s, "running")
 	browser := startBrowser(t)
 	for _, theme := range []string{"light", "dark"} {
 		for width, device := range map[int64]string{1280: "desk", 360: "phone"} {
@@ -95,6 +95,16 @@ func TestAccess_NothingIsFound(t *testing.T) {
 					p.click("dialog header button", "")
 					p.await(`!document.querySelector("dialog")`)
 				}
+				p.open("#/flows/" + running)
+				p.click("button[data-verb=wait]", "")
+				p.click("dialog button", "Or something else")
+				p.choose("dialog .condition:nth-child(2) [name=kind]", "callback")
+				p.choose("dialog [name=scheme]", "hmac-sha256")
+				p.await(`!!pick("dialog [name=header]")`)
+				p.audit(axe, "wait")
+				p.fits("wait")
+				p.click("dialog header button", "")
+				p.await(`!document.querySelector("dialog")`)
 				p.click("#help-button", "")
 				p.audit(axe, "help")
 				p.fits("help")

@@ -186,9 +186,9 @@ func (p *tab) look() string {
 	return shown[:min(len(shown), 4000)]
 }
 
-// click clicks with the mouse on the first visible element of a selector that has the given words, once it is there and
-// nothing lies over it.
-func (p *tab) click(selector, words string) {
+// spot is where to click on the first visible element of a selector that has the given words, once it is there and nothing
+// lies over it.
+func (p *tab) spot(selector, words string) (x, y float64) {
 	p.t.Helper()
 	spot := fmt.Sprintf(`(() => {
 		const e = pick(%s, %s);
@@ -207,22 +207,14 @@ func (p *tab) click(selector, words string) {
 	if err != nil {
 		p.t.Fatalf("nothing to click: %s %q\n%s", selector, words, p.look())
 	}
-	run(p, chromedp.MouseClickXY(at[0], at[1]))
+	return at[0], at[1]
 }
 
-// openForm clicks a command until its form is there: live news may draw the buttons anew under a click, which is then lost.
-func (p *tab) openForm(verb string) {
+// click clicks with the mouse on the first visible element of a selector that has the given words.
+func (p *tab) click(selector, words string) {
 	p.t.Helper()
-	const open = `!!document.querySelector("dialog[open]")`
-	err := servertest.Await(p.ctx, patience, func() bool {
-		if !eval[bool](p, open) {
-			p.click("button[data-verb="+verb+"]", "")
-		}
-		return eval[bool](p, open)
-	})
-	if err != nil {
-		p.t.Fatalf("no form for %s\n%s", verb, p.look())
-	}
+	x, y := p.spot(selector, words)
+	run(p, chromedp.MouseClickXY(x, y))
 }
 
 // fill replaces what is in a field, by typing.

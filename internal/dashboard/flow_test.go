@@ -154,7 +154,7 @@ func TestFlow_ConflictShowsWhatChanged(t *testing.T) {
 	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
 		id := inStatus(t, s, "running", `"state": {"n": 1.10}`)
 		p.open("#/flows/" + id)
-		p.openForm("finish")
+		p.click("button[data-verb=finish]", "")
 		p.fill("dialog [name=final_state]", `{"done": true}`)
 		command(t, s, id, "state", `{"patch": {"n": 1.20}, "current_step": "later"}`)
 		p.click("dialog button[type=submit]", "")

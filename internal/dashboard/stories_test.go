@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -110,6 +111,38 @@ func TestOverview_IsLive(t *testing.T) {
 		p.click(".failures a", "shop/orders")
 		p.await(`location.hash === "#/flows?status=failed&controller_id=shop%2Forders" && all(".flows .badge").every((s) => s === "failed") && all(".flows .badge").length > 0`)
 	})
+}
+
+// TestOverview_OverlooksNoFlow has more flows that wait, and more that have failed, than a page of the API has: what is due
+// next is in the middle of those that wait, and one controller's failures are older than a page of another's.
+func TestOverview_OverlooksNoFlow(t *testing.T) {
+	s := servertest.Start(t, onSQLite(t))
+	var waits, failures []string
+	for i := range 500 {
+		id := fmt.Sprintf("00000000-0000-4000-8000-%012d", i)
+		after, goal := "PT2H", "waits long"
+		if i == 250 {
+			after, goal = "PT1H", "waits an hour"
+		}
+		waits = append(waits, fmt.Sprintf(`{"method": "POST", "path": "/flows", "body": {"id": %q, "mode": "mirrored", "controller_id": "shop/orders", "goal": %q, "owner_session_key": "test"}}`, id, goal),
+			fmt.Sprintf(`{"method": "POST", "path": "/flows/%s/wait", "body": {"wait": {"kind": "timer", "after": %q}}}`, id, after))
+	}
+	for i := range 500 {
+		id, controller := fmt.Sprintf("00000000-0000-4000-9000-%012d", i), "ci/nightly"
+		if i < 60 {
+			controller = "billing/invoices"
+		}
+		failures = append(failures, fmt.Sprintf(`{"method": "POST", "path": "/flows", "body": {"id": %q, "mode": "mirrored", "controller_id": %q, "goal": "fails", "owner_session_key": "test"}}`, id, controller),
+			fmt.Sprintf(`{"method": "POST", "path": "/flows/%s/fail", "body": {"reason": "a test"}}`, id))
+	}
+	for commands := range slices.Chunk(slices.Concat(waits, failures), 500) {
+		s.Call(t, 200, "POST", "/batch", `{"commands": [`+strings.Join(commands, ",")+`]}`)
+	}
+	p := newTab(t, startBrowser(t), s.URL, 1280)
+	p.open("#/")
+	p.live()
+	p.await(`all(".due li").length === 6 && all(".due li")[0].startsWith("waits an hour") && /in 59 min/.test(text(".due li time"))`)
+	p.await(`all(".oldest li").length === 6 && all(".failures li").join() === "ci/nightly440,billing/invoices60"`)
 }
 
 // TestList_HasEveryFilterOfTheAPI sets each filter by hand, finds what it filters, and the address that leads there again.

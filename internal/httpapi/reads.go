@@ -246,23 +246,51 @@ func (a *api) GetStats(ctx context.Context, _ oas.GetStatsRequestObject) (oas.Ge
 	}
 	w := jsonWriter{[]byte{'{'}}
 	w.raw("by_status", marshal(stats.ByStatus))
-	controllers := make([]wireController, len(stats.ByController))
-	for i, c := range stats.ByController {
-		controllers[i] = wireController(c)
+	w.raw("by_controller", controllerCounts(stats.ByController))
+	w.raw("failed_by_controller", controllerCounts(stats.FailedByController))
+	var nextTimer *time.Time
+	if len(stats.DueNext) > 0 {
+		nextTimer = &stats.DueNext[0].At
 	}
-	w.raw("by_controller", marshal(controllers))
-	w.optionalTime("next_timer", stats.NextTimer)
-	w.raw("oldest_waiting", oldestWaiting(stats.OldestWaiting))
+	w.optionalTime("next_timer", nextTimer)
+	w.raw("due_next", timedFlows(stats.DueNext, "due_at"))
+	w.raw("oldest_waiting", oldestWaiting(stats.WaitingLongest))
+	w.raw("waiting_longest", timedFlows(stats.WaitingLongest, "since"))
 	return jsonReply(http.StatusOK, append(w.out, '}')), nil
 }
 
-func oldestWaiting(oldest *store.WaitingFlow) []byte {
-	if oldest == nil {
+func controllerCounts(list []store.ControllerCount) []byte {
+	controllers := make([]wireController, len(list))
+	for i, c := range list {
+		controllers[i] = wireController(c)
+	}
+	return marshal(controllers)
+}
+
+// timedFlows lists flows; when is the name of their times.
+func timedFlows(list []store.TimedFlow, when string) []byte {
+	w := jsonWriter{[]byte{'['}}
+	for i, f := range list {
+		if i > 0 {
+			w.out = append(w.out, ',')
+		}
+		one := jsonWriter{[]byte{'{'}}
+		one.text("flow_id", f.FlowID.String())
+		one.text("controller_id", f.ControllerID)
+		one.text("goal", f.Goal)
+		one.time(when, f.At)
+		w.out = append(append(w.out, one.out...), '}')
+	}
+	return append(w.out, ']')
+}
+
+func oldestWaiting(longest []store.TimedFlow) []byte {
+	if len(longest) == 0 {
 		return []byte("null")
 	}
 	w := jsonWriter{[]byte{'{'}}
-	w.text("flow_id", oldest.FlowID.String())
-	w.time("since", oldest.Since)
+	w.text("flow_id", longest[0].FlowID.String())
+	w.time("since", longest[0].At)
 	return append(w.out, '}')
 }
 

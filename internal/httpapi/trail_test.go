@@ -140,7 +140,8 @@ func TestFiltersOfEvents(t *testing.T) {
 // TestStats counts an empty service, and then a small one.
 func TestStats(t *testing.T) {
 	eachStore(t, func(t *testing.T, api *client) {
-		const none = `{"by_status":{"cancelled":0,"created":0,"failed":0,"finished":0,"running":0,"waiting":0},"by_controller":[],"next_timer":null,"oldest_waiting":null}`
+		const none = `{"by_status":{"cancelled":0,"created":0,"failed":0,"finished":0,"running":0,"waiting":0},"by_controller":[],"failed_by_controller":[],` +
+			`"next_timer":null,"due_next":[],"oldest_waiting":null,"waiting_longest":[]}`
 		wantText(t, "empty", api.get("/stats").want(200).body, none)
 		population(api)
 		oldest := api.get("/flows?status=waiting").flows()[0]
@@ -148,7 +149,10 @@ func TestStats(t *testing.T) {
 		a := api.get("/stats").want(200)
 		a.has("/by_status", `{"cancelled":1,"created":1,"failed":1,"finished":0,"running":2,"waiting":2}`,
 			"/by_controller", `[{"controller_id":"inbox","flows":4},{"controller_id":"orders","flows":2},{"controller_id":"kate/inbox-triage","flows":1}]`,
-			"/oldest_waiting", `{"flow_id":"`+oldest.ID+`","since":"`+oldest.Wait.Since+`"}`)
+			"/failed_by_controller", `[{"controller_id":"inbox","flows":1}]`,
+			"/oldest_waiting", `{"flow_id":"`+oldest.ID+`","since":"`+oldest.Wait.Since+`"}`,
+			"/waiting_longest/0", `{"flow_id":"`+oldest.ID+`","controller_id":`+quoted(oldest.ControllerID)+`,"goal":`+quoted(oldest.Goal)+`,"since":"`+oldest.Wait.Since+`"}`,
+			"/waiting_longest/1/flow_id", quoted(younger[len("/flows/"):]))
 		api.post("/flows/"+oldest.ID+"/resume", "").want(200)
 		api.get("/stats").has("/oldest_waiting/flow_id", quoted(younger[len("/flows/"):]))
 		api.post(younger+"/cancel", "").want(200)

@@ -224,7 +224,9 @@ func TestWaitsInListsAndCounts(t *testing.T) {
 			}
 		}
 		api.get("/flows?wait_kind=timeout").problem(400, "invalid-request")
-		api.get("/stats").has("/next_timer", due)
+		api.get("/stats").has("/next_timer", due, "/due_next/0/due_at", due, "/due_next/0/flow_id", quoted(ids["manual"][len("/flows/"):]),
+			"/due_next/0/controller_id", api.get(ids["manual"]).at("/controller_id"), "/due_next/0/goal", api.get(ids["manual"]).at("/goal"),
+			"/due_next/1/flow_id", quoted(ids["timer"][len("/flows/"):]), "/due_next/2/flow_id", quoted(ids["any_of"][len("/flows/"):]))
 		api.post(ids["manual"]+"/resume", "").want(200)
 		api.get("/stats").has("/next_timer", api.get(ids["timer"]).at("/wait/at"))
 	})

@@ -63,9 +63,9 @@ func numbered(sql string) string {
 
 // StatsStatements are the statements of Stats for owners, with their arguments.
 func StatsStatements(owners flows.Owners) (list []string, args [][]any) {
-	for _, sql := range []string{countByStatus, oldestWaiting, nextDue} {
-		sql, with := ofMine(sql, owners)
-		list, args = append(list, sql), append(args, with)
+	ask := statsOf(owners)
+	for _, one := range []statsStatement{ask.byStatus, ask.byController, ask.failedByController, ask.dueNext, ask.waitingLongest} {
+		list, args = append(list, one.sql), append(args, one.args)
 	}
 	return list, args
 }
@@ -73,8 +73,8 @@ func StatsStatements(owners flows.Owners) (list []string, args [][]any) {
 // Fixed are the statements of fixed text, by name.
 var Fixed = map[string]string{
 	"load flows": loadFlows, "load steps": loadSteps, "load answers": loadAnswers, "select step": numbered(selectStep),
-	"oldest waiting": oldestWaiting, "sweep": sweepAnswers, "erase events": eraseEvents, "erase steps": eraseSteps,
-	"erase labels": eraseLabels, "erase flows": eraseFlows, "load due": loadDue, "next due": nextDue,
+	"sweep": sweepAnswers, "erase events": eraseEvents, "erase steps": eraseSteps,
+	"due next": described(dueSoonest), "waiting longest": described(waitingLongest), "failed by controller": failedByController, "erase labels": eraseLabels, "erase flows": eraseFlows, "load due": loadDue, "next due": nextDue,
 	"load waiting": loadFlowsAndWaiting, "load more": loadMore, "load buffered": loadBuffered,
 	"load external events": loadExternalEvents, "select receipt": numbered(selectReceipt), "delivering": delivering,
 	"load covered": loadCovered, "load covered more": loadCoveredMore, "load covered steps": loadCoveredSteps,

@@ -77,6 +77,9 @@ func TestPlansOfWaits(t *testing.T) {
 		"due":                {"load due", []any{1000}, "flows_by_due", 41, 0},
 		"more due than many": {"load due", []any{10}, "flows_by_due", 10, 0},
 		"next due":           {"next due", nil, "flows_by_due", 1, 0},
+		// What is found is looked up by its id.
+		"due next":        {"due next", []any{10}, "flows_by_due", 20, 0},
+		"waiting longest": {"waiting longest", []any{10}, "flows_by_waiting", 20, 0},
 		// Each of the 10 old rows and of the page costs a look-up of its flow; then the flows are read.
 		"waiting":          {"load waiting", []any{none, hot, hot, 500}, "awaited_pkey", 2*510 + 500, 0},
 		"waiting and more": {"load waiting", []any{few, hot, hot, 2}, "awaited_pkey", 2*12 + 4, 0},

@@ -53,9 +53,9 @@ func EventKeys(q store.EventQuery) (string, []any) {
 var Statements = map[string]string{
 	"flow": selectFlow, "step": selectStep, "steps": selectSteps + "TRUE" + inOrderOfCreation, "events": selectEvents, "events desc": selectEventsDesc,
 	"flow events": selectFlowEvents + "TRUE" + inOrder, "flow events desc": selectFlowEvents + "TRUE" + inOrderDesc, "event": selectEvent, "tail": selectTail,
-	"answer": selectAnswer, "sweep": deleteOldAnswers, "oldest waiting": selectOldestWaiting,
+	"answer": selectAnswer, "sweep": deleteOldAnswers, "waiting longest": selectWaitingLongest, "due soonest": selectDueSoonest,
 	"delete labels": deleteLabels, "delete steps": deleteSteps, "delete events": deleteEvents, "update flow": updateFlow,
-	"count by status": countByStatus, "count by controller": countByController,
+	"count by status": countByStatus, "count by controller": countByController, "count failed": countFailedControllers,
 	"due": selectDue, "next due": selectNextDue, "awaiting": selectAwaiting, "delete awaited": deleteAwaited,
 	"update due": updateDue, "external": selectExternal, "delivering": selectDelivering,
 	"sweep externals": deleteOldExternals, "ended": selectEnded, "count ended": countEnded,

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"math"
-	"slices"
 	"time"
 
 	"taskflow/internal/flows"
@@ -176,18 +175,9 @@ func (s *Store) flowExists(ctx context.Context, id uuid.UUID, owners flows.Owner
 	return s.one(ctx, func(r row) error { return r.Scan(&one) }, selectFlowExists+" AND "+condition, append([]any{id[:]}, args...)...)
 }
 
-// Each of these reads one index and nothing else.
-const (
-	countByStatus     = `SELECT status, count(*) FROM flows INDEXED BY flows_status GROUP BY status`
-	countByController = `
-SELECT controller_id, count(*) FROM flows INDEXED BY flows_controller GROUP BY controller_id
-ORDER BY 2 DESC, 1 LIMIT ?`
-	selectOldestWaiting = `
-SELECT id, waiting_since FROM flows WHERE waiting_since IS NOT NULL ORDER BY waiting_since, id LIMIT 1`
-	selectNextDue = `
+const selectNextDue = `
 SELECT due_at FROM flows INDEXED BY flows_due
 WHERE due_at IS NOT NULL AND waiting_since IS NOT NULL ORDER BY due_at, id LIMIT 1`
-)
 
 // NextDue implements [store.Reader].
 func (s *Store) NextDue(ctx context.Context) (at time.Time, in time.Duration, ok bool, err error) {
@@ -201,88 +191,6 @@ func (s *Store) NextDue(ctx context.Context) (at time.Time, in time.Duration, ok
 		return time.Time{}, 0, false, err
 	}
 	return at, at.Sub(s.now()), true, nil
-}
-
-// Stats implements [store.Reader]. The counts are of one moment.
-func (s *Store) Stats(ctx context.Context, owners flows.Owners) (store.Stats, error) {
-	stats := store.Stats{ByStatus: make(map[flows.Status]int64, len(flows.Statuses))}
-	for _, status := range flows.Statuses {
-		stats.ByStatus[status] = 0
-	}
-	err := s.read(ctx, func() error {
-		return s.snapshot(ctx, func(tx *sql.Tx) error { return readStats(ctx, tx, owners, &stats) })
-	})
-	if err != nil {
-		return store.Stats{}, err
-	}
-	return stats, nil
-}
-
-// statistics are the statements of Stats.
-type statistics struct{ byStatus, byController, nextDue, oldest string }
-
-// The counts of those who do not cover everyone are of what the index on the owner finds; no other index is walked past
-// everybody else's flows.
-const (
-	countMineByStatus     = `SELECT f.status, count(*) FROM ` + fromOwner + ` WHERE `
-	countMineByController = `SELECT f.controller_id, count(*) FROM ` + fromOwner + ` WHERE `
-	selectMyOldestWaiting = `SELECT f.id, f.waiting_since FROM ` + fromOwner + ` WHERE f.waiting_since IS NOT NULL AND `
-	selectMyNextDue       = `SELECT f.due_at FROM ` + fromOwner + ` WHERE f.due_at IS NOT NULL AND f.waiting_since IS NOT NULL AND `
-)
-
-// statisticsOf are the statements for a caller, and the arguments that all of them begin with.
-func statisticsOf(owners flows.Owners) (statistics, []any) {
-	if owners == flows.Everyone {
-		return statistics{countByStatus, countByController, selectNextDue, selectOldestWaiting}, nil
-	}
-	var where clause
-	owned(&where, owners)
-	mine := where.text()
-	return statistics{
-		byStatus:     countMineByStatus + mine + ` GROUP BY f.status`,
-		byController: countMineByController + mine + ` GROUP BY f.controller_id ORDER BY 2 DESC, 1 LIMIT ?`,
-		nextDue:      selectMyNextDue + mine + ` ORDER BY f.due_at, f.id LIMIT 1`,
-		oldest:       selectMyOldestWaiting + mine + ` ORDER BY f.waiting_since, f.id LIMIT 1`,
-	}, where.args
-}
-
-func readStats(ctx context.Context, tx *sql.Tx, owners flows.Owners, stats *store.Stats) error {
-	ask, args := statisticsOf(owners)
-	rows, err := tx.QueryContext(ctx, ask.byStatus, args...)
-	err = eachRow(rows, err, func(r row) error {
-		var status flows.Status
-		var n int64
-		err := r.Scan(&status, &n)
-		stats.ByStatus[status] = n
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	rows, err = tx.QueryContext(ctx, ask.byController, append(slices.Clone(args), store.MaxControllers)...)
-	err = eachRow(rows, err, func(r row) error {
-		var c store.ControllerCount
-		err := r.Scan(&c.ControllerID, &c.Flows)
-		stats.ByController = append(stats.ByController, c)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	var due time.Time
-	switch err := tx.QueryRowContext(ctx, ask.nextDue, args...).Scan(micros{&due}); {
-	case err == nil:
-		stats.NextTimer = &due
-	case !errors.Is(err, sql.ErrNoRows):
-		return err
-	}
-	var oldest store.WaitingFlow
-	err = tx.QueryRowContext(ctx, ask.oldest, args...).Scan(&oldest.FlowID, micros{&oldest.Since})
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	stats.OldestWaiting = &oldest
-	return err
 }
 
 const (

@@ -101,8 +101,8 @@ func TestDueToTheMicrosecond(t *testing.T) {
 		if !ok || err != nil || !next.Equal(due) || in != c.before {
 			t.Errorf("next due %v in %v, %v, %v; want %v in %v", next, in, ok, err, due, c.before)
 		}
-		if stats, err := s.Stats(t.Context(), flows.Everyone); err != nil || stats.NextTimer == nil || !stats.NextTimer.Equal(due) {
-			t.Errorf("next timer %v, %v; want %v", stats.NextTimer, err, due)
+		if stats, err := s.Stats(t.Context(), flows.Everyone); err != nil || len(stats.DueNext) == 0 || !stats.DueNext[0].At.Equal(due) {
+			t.Errorf("due next %v, %v; want %v", stats.DueNext, err, due)
 		}
 	}
 	f.Status, f.Wait = flows.Running, nil

@@ -47,7 +47,7 @@ type Reader interface {
 	CallbackKeys(ctx context.Context) ([]CallbackKey, error)
 	// APIKeys reads every key, oldest first.
 	APIKeys(ctx context.Context) ([]APIKey, error)
-	// Stats counts the flows that are covered.
+	// Stats counts the flows that are covered, and lists those of them that are due next and have waited longest.
 	Stats(ctx context.Context, owners flows.Owners) (Stats, error)
 	// SchemaVersion reads the version of the last migration that was applied.
 	SchemaVersion(ctx context.Context) (int64, error)
@@ -204,17 +204,23 @@ type ExternalEventPage struct {
 	Next  *EventPosition
 }
 
-// Stats are counts over the flows that are covered.
+// Stats are counts over the flows that are covered, and the first of them in two orders.
 type Stats struct {
 	ByStatus     map[flows.Status]int64 // every status, 0 where there is none
 	ByController []ControllerCount      // most flows first, then by name; at most MaxControllers
-	NextTimer    *time.Time             // when the next wait is due by the clock; nil where none is
-	// OldestWaiting is the flow that has waited longest; nil where none waits.
-	OldestWaiting *WaitingFlow
+	// FailedByController counts failed flows, in the same order: of the newest that are covered, by creation, at most
+	// Examined; at most MaxControllers.
+	FailedByController []ControllerCount
+	DueNext            []TimedFlow // whose wait ends by the clock, with when; the earliest first, then by id; at most MaxTimed
+	WaitingLongest     []TimedFlow // with when the wait began; the earliest first, then by id; at most MaxTimed
 }
 
-// MaxControllers is the most controllers that Stats lists.
-const MaxControllers = 100
+const (
+	// MaxControllers is the most controllers that Stats lists.
+	MaxControllers = 100
+	// MaxTimed is the most flows that a list of Stats has.
+	MaxTimed = 10
+)
 
 // ControllerCount is how many flows a controller has.
 type ControllerCount struct {
@@ -222,8 +228,9 @@ type ControllerCount struct {
 	Flows        int64
 }
 
-// WaitingFlow is a flow and the time its wait began.
-type WaitingFlow struct {
-	FlowID uuid.UUID
-	Since  time.Time
+// TimedFlow is a flow and a time of its wait.
+type TimedFlow struct {
+	FlowID             uuid.UUID
+	ControllerID, Goal string
+	At                 time.Time
 }

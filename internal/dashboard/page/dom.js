@@ -2,10 +2,11 @@
 
 const svgSpace = "http://www.w3.org/2000/svg";
 
-function fill(element, attributes, children) {
+export function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (value === undefined || value === null || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    if (name.startsWith("on")) handle(element, name.slice(2), value);
+    else if (name === "key") element.key = value;
     else if (name === "value" || name === "checked" || name === "disabled") element[name] = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
@@ -13,8 +14,15 @@ function fill(element, attributes, children) {
   return element;
 }
 
+// handle sets what an element of the page does at an event; redraw.js may set another later, null for nothing.
+export function handle(element, type, handler) {
+  element.handlers ??= {};
+  if (!(type in element.handlers)) element.addEventListener(type, (event) => { if (element.isConnected) element.handlers[type]?.(event); });
+  element.handlers[type] = handler;
+}
+
 // h makes an HTML element: h("button", {class: "x", onclick: act}, "text", child). Attributes and children that are
-// undefined, null or false are left out.
+// undefined, null or false are left out. key says what the element stands for among its brothers, see redraw.js.
 export function h(tag, attributes, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
@@ -24,13 +32,19 @@ export function s(tag, attributes, ...children) {
   return fill(document.createElementNS(svgSpace, tag), attributes, children);
 }
 
-// replace puts new children into an element. Where the focus was on a child with a data-focus name, it goes to the new
-// child of that name, so that a live update does not throw anybody out.
+// replace puts new children into an element, and throws away those it had.
 export function replace(parent, ...children) {
+  keepFocus(parent, () => {
+    parent.replaceChildren();
+    fill(parent, null, children);
+  });
+}
+
+// keepFocus gives the focus back where drawing took it away: to the child of the same data-focus name.
+export function keepFocus(parent, draw) {
   const held = parent.contains(document.activeElement) ? document.activeElement.closest("[data-focus]") : null;
-  parent.replaceChildren();
-  fill(parent, null, children);
-  if (held) parent.querySelector(`[data-focus="${CSS.escape(held.dataset.focus)}"]`)?.focus({ preventScroll: true });
+  draw();
+  if (held && !parent.contains(document.activeElement)) parent.querySelector(`[data-focus="${CSS.escape(held.dataset.focus)}"]`)?.focus({ preventScroll: true });
 }
 
 // announce tells users of screen readers something that others see.
@@ -38,16 +52,18 @@ export function announce(text) {
   document.getElementById("announce").textContent = text;
 }
 
-// copyButton copies what text() returns.
-export function copyButton(label, text, name) {
-  const button = h("button", { type: "button", class: "quiet", "data-focus": name ?? label }, label);
-  button.addEventListener("click", async () => {
+const copied = new Map(); // by the button's name, what it says of its click, for a moment
+
+// copyButton copies what text() returns. Its name says what that is.
+export function copyButton(label, text, name = label) {
+  const click = async ({ currentTarget: button }) => {
     const done = await copy(text());
-    button.textContent = done ? "Copied" : "Not copied";
+    copied.set(name, done ? "Copied" : "Not copied");
+    button.textContent = copied.get(name);
     announce(done ? "Copied" : "The browser did not allow copying");
-    setTimeout(() => { button.textContent = label; }, 2000);
-  });
-  return button;
+    setTimeout(() => { copied.delete(name); button.textContent = label; }, 2000);
+  };
+  return h("button", { type: "button", class: "quiet", "data-focus": name, onclick: click }, copied.get(name) ?? label);
 }
 
 // copy writes to the clipboard; on plain HTTP browsers offer only the older way.

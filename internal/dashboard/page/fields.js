@@ -17,8 +17,8 @@ function labelled(title, input, help) {
   return h("label", null, h("span", null, title), input, help && h("span", { class: "soft", id }, help));
 }
 
-export function textField(name, title, { required = false, max = 4096, value = "", help, long = false } = {}) {
-  const input = h(long ? "textarea" : "input", { name, required, maxlength: max, rows: long ? 3 : undefined, autocomplete: "off" });
+export function textField(name, title, { required = false, max = 4096, value = "", help, long = false, type } = {}) {
+  const input = h(long ? "textarea" : "input", { name, type, required, maxlength: max, rows: long ? 3 : undefined, autocomplete: "off" });
   input.value = value;
   return { name, element: labelled(title, input, help), read: () => {
     if (input.value === value && value !== "") return undefined;

@@ -7,6 +7,7 @@ import { openFeed } from "./feed.js";
 import { movingKinds } from "./history.js";
 import { write } from "./json.js";
 import { drawMachine, wayOf } from "./machine.js";
+import { redraw } from "./redraw.js";
 import { go, link } from "./router.js";
 import { loading, problemNotice } from "./states.js";
 import { badge } from "./status.js";
@@ -105,11 +106,11 @@ class FlowView {
     document.title = `${flow.goal.slice(0, 60)} · Taskflow`;
     if (!before) this.lay();
     if (before && before.status !== flow.status) announce(`The flow is now ${flow.status}, revision ${flow.revision}`);
-    replace(this.parts.head, h("h1", { tabindex: "-1" }, flow.goal), h("p", { class: "sub" }, badge(flow.status),
+    redraw(this.parts.head, h("h1", { tabindex: "-1" }, flow.goal), h("p", { class: "sub" }, badge(flow.status),
       flow.cancel_requested && h("span", { class: "tag strong" }, "cancel requested"),
       h("span", { class: "soft" }, flow.current_step), h("span", { class: "soft" }, "revision ", h("span", { id: "revision" }, String(flow.revision)))));
-    replace(this.parts.commands, commandBar(flow, { done: (after) => this.done(after), met: (newer) => this.show(newer) }));
-    replace(this.parts.facts, facts(flow));
+    redraw(this.parts.commands, commandBar(flow, { done: (after) => this.done(after), met: (newer) => this.show(newer) }));
+    redraw(this.parts.facts, facts(flow));
     if (!before || write(before.state) !== write(flow.state)) this.showState();
     this.showMachine();
     this.waiting.show(flow);
@@ -119,7 +120,7 @@ class FlowView {
     const { head, problem, commands, machine, facts: factsPart, state } = this.parts;
     commands.setAttribute("role", "group");
     commands.setAttribute("aria-label", "Commands");
-    const all = (open) => { this.tree.openAll(open); this.showState(); };
+    const all = (open) => this.tree.openAll(open, state);
     const tools = h("p", { class: "corner" },
       h("button", { type: "button", class: "quiet", onclick: () => all(true) }, "Open all"), h("button", { type: "button", class: "quiet", onclick: () => all(false) }, "Close all"),
       copyButton("Copy JSON", () => write(this.flow.state, "  ")));
@@ -128,10 +129,10 @@ class FlowView {
       h("div", { class: "column" }, part("State", state, tools), part("About", factsPart), this.timeline.element)));
   }
 
-  showState() { replace(this.parts.state, this.tree.render(this.flow.state)); }
+  showState() { redraw(this.parts.state, this.tree.render(this.flow.state)); }
 
   showMachine() {
-    replace(this.parts.machine, drawMachine(this.flow, this.way, this.partly));
+    redraw(this.parts.machine, drawMachine(this.flow, this.way, this.partly));
   }
 
   done(after) {

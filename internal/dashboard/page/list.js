@@ -4,6 +4,7 @@ import { getSummary } from "./api.js";
 import { announce, atMost, h, replace } from "./dom.js";
 import { openFeed } from "./feed.js";
 import { clean, Filters } from "./filters.js";
+import { redraw } from "./redraw.js";
 import { go, link } from "./router.js";
 import { empty, loading, problemNotice } from "./states.js";
 import { badge } from "./status.js";
@@ -85,9 +86,11 @@ class List {
     const before = this.shown ?? new Map();
     this.shown = new Map(page.items.map((flow) => [flow.id, flow.revision]));
     const rows = page.items.map((flow) => row(flow, before.has(flow.id) && before.get(flow.id) !== flow.revision));
-    replace(this.result, page.items.length > 0 ? table(rows) : this.nothing(page));
+    redraw(this.result, page.items.length > 0 ? table(rows) : this.nothing(page));
+    // A row that was kept has faded already.
+    for (const changed of this.result.querySelectorAll("tr.changed")) for (const fading of changed.getAnimations({ subtree: true })) fading.currentTime = 0;
     const next = page.next_cursor;
-    replace(this.pager,
+    redraw(this.pager,
       h("button", { type: "button", id: "back", "data-focus": "back", disabled: !this.cursor, onclick: () => this.back() }, "Back"),
       h("span", { class: "soft" }, `Page ${this.cursor ? (this.trail.length ? this.trail.length + 1 : "…") : 1} · ${page.items.length} flows`),
       h("button", { type: "button", id: "next", "data-focus": "next", disabled: next === null, onclick: () => this.go(this.query, [...this.trail, this.cursor ?? ""], next) }, "Next"));
@@ -119,7 +122,7 @@ function row(flow, changed) {
     flow.cancel_requested && !flow.ended_at && "cancel requested",
     flow.mode === "mirrored" && "mirrored",
   ].filter(Boolean);
-  return h("tr", { class: changed ? "changed" : null },
+  return h("tr", { key: flow.id, class: changed ? "changed" : null },
     h("td", { class: "c-status" }, badge(flow.status)),
     h("th", { scope: "row", class: "c-goal" }, h("a", { href: link(`/flows/${flow.id}`), "data-focus": flow.id }, flow.goal),
       h("span", { class: "soft narrow" }, flow.controller_id),

@@ -1,20 +1,21 @@
 // The overview: how many flows in which status, now and lately; what is due next; what waits longest; what fails.
 
-import { get, getSummary, query } from "./api.js";
+import { get, query } from "./api.js";
 import { announce, atMost, h, replace } from "./dom.js";
 import { openFeed } from "./feed.js";
 import { History, movingKinds, reconstruct } from "./history.js";
 import { bars, linePlot, sparkline } from "./plot.js";
+import { redraw } from "./redraw.js";
 import { go, link } from "./router.js";
 import { empty, loading, problemNotice } from "./states.js";
 import { badge, icon, statuses, terminal } from "./status.js";
 import { describe } from "./sentences.js";
 import { ago, live, now, until } from "./time.js";
-import { dueAt, waitName } from "./wait.js";
 
 const windows = { 5: "5 min", 15: "15 min", 60: "1 h" };
 const sampleEvery = 10_000; // ms, where nothing happens
 const shownEvents = 12;
+const shownOfEach = 6; // flows and controllers of a card
 const undoPages = 4; // of 500 events: how far back the past is undone
 
 export function overview(root, place) {
@@ -41,11 +42,10 @@ class Overview {
     this.setWindow(place);
     this.work = new AbortController();
     this.sampled = atMost(2000, () => this.guard(() => this.sample()));
-    this.listed = atMost(5000, () => this.guard(() => this.lists()));
   }
 
   async open() {
-    this.closeFeed = openFeed({ kind: movingKinds }, { onEvents: (events) => this.take(events), onConnect: () => { this.sampled(); this.listed(); } });
+    this.closeFeed = openFeed({ kind: movingKinds }, { onEvents: (events) => this.take(events), onConnect: () => this.sampled() });
     this.timer = setInterval(() => { if (!document.hidden) this.sampled(); }, sampleEvery);
     this.resized = () => this.draw();
     window.addEventListener("resize", this.resized);
@@ -57,7 +57,6 @@ class Overview {
     this.closeFeed();
     clearInterval(this.timer);
     this.sampled.cancel();
-    this.listed.cancel();
     window.removeEventListener("resize", this.resized);
   }
 
@@ -103,7 +102,6 @@ class Overview {
     this.past.begin(reconstruct(stats.by_status, events, at, cursor === null));
     this.show(stats);
     this.note(events.slice(0, shownEvents));
-    await this.lists();
   }
 
   async sample() {
@@ -116,7 +114,6 @@ class Overview {
   take(events) {
     this.note(events.slice(-shownEvents));
     this.sampled();
-    this.listed();
   }
 
   // note takes events into the latest ones; what was read and what the feed brings may overlap.
@@ -128,59 +125,34 @@ class Overview {
 
   show(stats) {
     this.counts = stats.by_status;
-    this.stats = stats;
     this.draw();
+    this.list(stats);
   }
 
   draw() {
     if (!this.counts) return;
     const span = this.minutes * 60_000, series = this.past.series(now(), span, 180);
-    replace(this.parts.numbers, h("ul", null, statuses.map((status) => h("li", { "data-status": status },
+    redraw(this.parts.numbers, h("ul", null, statuses.map((status) => h("li", { "data-status": status },
       h("a", { href: link("/flows", { status }), "data-focus": status },
         h("span", { class: "name" }, icon(status), status),
         h("strong", null, (this.counts[status] ?? 0).toLocaleString()),
         sparkline(series[status], status))))));
     const width = Math.max(300, Math.min(1100, this.parts.plot.clientWidth || 700));
-    replace(this.parts.plot, linePlot(series, statuses.filter((status) => !terminal(status)), span, width));
+    redraw(this.parts.plot, linePlot(series, statuses.filter((status) => !terminal(status)), span, width));
   }
 
-  async lists() {
-    const { signal } = this.work;
-    const waitingPage = (order) => getSummary("/flows" + query({ status: "waiting", view: "summary", order, limit: 200 }), signal);
-    const [first, last, failed] = await Promise.all([waitingPage("updated_at"), waitingPage("-updated_at"),
-      getSummary("/flows" + query({ status: "failed", view: "summary", order: "-updated_at", limit: 200 }), signal)]);
-    const waiting = [...new Map([...first.items, ...last.items].map((flow) => [flow.id, flow])).values()];
-    this.showDue(waiting, first.next_cursor !== null && waiting.length > 200);
-    this.showOldest(waiting);
-    this.showFailures(failed.items, failed.next_cursor !== null);
-  }
-
-  showDue(waiting, partly) {
-    const due = waiting.map((flow) => ({ flow, at: dueAt(flow.wait) })).filter(({ at }) => at).sort((a, b) => Date.parse(a.at) - Date.parse(b.at)).slice(0, 6);
-    const nextTimer = this.stats?.next_timer;
-    replace(this.parts.due,
-      due.length === 0 ? empty("No wait ends by the clock.") : waitList(due, until),
-      partly && h("p", { class: "soft" }, "Of the 400 waits that began first and last.", nextTimer && [" The next of all is due ", live(nextTimer, until), "."]));
-  }
-
-  showOldest(waiting) {
-    const oldest = waiting.filter((flow) => flow.wait).map((flow) => ({ flow, at: flow.wait.since })).sort((a, b) => Date.parse(a.at) - Date.parse(b.at)).slice(0, 6);
-    replace(this.parts.oldest, oldest.length === 0 ? empty("No flow waits.") : waitList(oldest, ago),
-      oldest.length > 0 && h("p", { class: "more" }, h("a", { href: link("/flows", { status: "waiting", order: "updated_at" }), "data-focus": "all waiting" }, "All that wait")));
-  }
-
-  showFailures(failed, partly) {
-    const counts = new Map();
-    for (const flow of failed) counts.set(flow.controller_id, (counts.get(flow.controller_id) ?? 0) + 1);
-    const entries = [...counts].map(([name, count]) => ({ name, count, href: link("/flows", { status: "failed", controller_id: name }) }));
-    entries.sort((a, b) => b.count - a.count || a.name.localeCompare(b.name));
-    replace(this.parts.failures, entries.length === 0 ? empty("No flow has failed.") : bars(entries.slice(0, 6), "failed"),
-      partly && h("p", { class: "soft" }, "Of the last 200 failures."));
+  list(stats) {
+    const { due, oldest, failures } = this.parts;
+    redraw(due, stats.due_next.length === 0 ? empty("No wait ends by the clock.") : waitList(stats.due_next, "due_at", until));
+    redraw(oldest, stats.waiting_longest.length === 0 ? empty("No flow waits.") : [waitList(stats.waiting_longest, "since", ago),
+      h("p", { class: "more" }, h("a", { href: link("/flows", { status: "waiting", order: "updated_at" }), "data-focus": "all waiting" }, "All that wait"))]);
+    const failed = stats.failed_by_controller.slice(0, shownOfEach).map(({ controller_id: name, flows: count }) => ({ name, count, href: link("/flows", { status: "failed", controller_id: name }) }));
+    redraw(failures, failed.length === 0 ? empty("No flow has failed.") : bars(failed, "failed"));
   }
 
   showLatest() {
-    if (this.latest.length === 0) return replace(this.parts.latest, empty("Nothing has happened yet. ", h("a", { href: "/docs" }, "Create a flow by the API"), " and it shows up here."));
-    replace(this.parts.latest, h("ol", { class: "ticker" }, this.latest.map((event) => h("li", null,
+    if (this.latest.length === 0) return redraw(this.parts.latest, empty("Nothing has happened yet. ", h("a", { href: "/docs" }, "Create a flow by the API"), " and it shows up here."));
+    redraw(this.parts.latest, h("ol", { class: "ticker" }, this.latest.map((event) => h("li", { key: event.seq },
       live(event.at, ago), badge(statusAfter(event)), h("a", { href: link(`/flows/${event.flow_id}`), "data-focus": `event ${event.seq}` }, event.flow_id),
       h("span", { class: "soft words" }, describe(event))))));
     if (this.latest.some((event) => event.kind === "failed" && !this.told?.has(event.seq)) && this.told) announce("A flow has failed");
@@ -190,8 +162,8 @@ class Overview {
 
 const statusAfter = (event) => ({ started: "running", resumed: "running" })[event.kind] ?? event.kind;
 
-function waitList(entries, words) {
-  return h("ul", { class: "waits" }, entries.map(({ flow, at }) => h("li", null,
-    h("a", { href: link(`/flows/${flow.id}`), "data-focus": `wait ${flow.id}` }, flow.goal),
-    h("span", { class: "soft" }, `${waitName(flow.wait)} · ${flow.controller_id}`), live(at, words))));
+function waitList(flows, time, words) {
+  return h("ul", { class: "waits" }, flows.slice(0, shownOfEach).map((flow) => h("li", { key: flow.flow_id },
+    h("a", { href: link(`/flows/${flow.flow_id}`), "data-focus": `wait ${flow.flow_id}` }, flow.goal),
+    h("span", { class: "soft" }, flow.controller_id), live(flow[time], words))));
 }

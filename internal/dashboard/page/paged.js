@@ -2,6 +2,7 @@
 
 import { get, query } from "./api.js";
 import { atMost, h, replace } from "./dom.js";
+import { redraw } from "./redraw.js";
 import { loading, problemNotice } from "./states.js";
 
 // Paged reads path with parameters, and draws each page with draw(items, page). Only one page is held.
@@ -28,10 +29,10 @@ export class Paged {
   }
 
   redraw() {
-    replace(this.body, this.draw(this.page.items, this.page));
+    redraw(this.body, this.draw(this.page.items, this.page));
     const [back, next] = this.words;
     this.pager.hidden = this.trail.length === 0 && this.page.next_cursor === null;
-    replace(this.pager,
+    redraw(this.pager,
       h("button", { type: "button", class: "quiet", "data-focus": `${this.name} back`, disabled: this.trail.length === 0, onclick: () => this.turn(this.trail.pop()) }, back),
       h("span", { class: "soft" }, `Page ${this.trail.length + 1}`),
       h("button", { type: "button", class: "quiet", "data-focus": `${this.name} next`, disabled: this.page.next_cursor === null, onclick: () => { this.trail.push(this.cursor); this.turn(this.page.next_cursor); } }, next));

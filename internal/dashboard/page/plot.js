@@ -84,6 +84,6 @@ export function bars(entries, status) {
   return h("ul", { class: "bars" }, entries.map((entry) => {
     const bar = h("span", { class: "bar", "data-status": status, "aria-hidden": "true" });
     bar.style.width = `${(entry.count / high) * 100}%`;
-    return h("li", null, h("a", { href: entry.href, "data-focus": `bar ${entry.name}` }, entry.name), h("span", { class: "number" }, entry.count.toLocaleString()), bar);
+    return h("li", { key: entry.name }, h("a", { href: entry.href, "data-focus": `bar ${entry.name}` }, entry.name), h("span", { class: "number" }, entry.count.toLocaleString()), bar);
   }));
 }

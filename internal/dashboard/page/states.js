@@ -10,7 +10,7 @@ export const empty = (...words) => h("p", { class: "empty" }, words);
 // problemNotice shows a refusal with what the server said and the request's id. retry, where given, is offered, and is
 // called by itself once the time that the server asked for has passed.
 export function problemNotice(problem, retry) {
-  const notice = h("div", { class: "notice", role: "alert", "data-status": "failed" },
+  const notice = h("div", { class: "notice", role: "alert", "data-status": "failed", key: "notice" },
     h("h2", { class: "notice-title" }, problem.title ?? "Something went wrong here"),
     h("p", null, problem.detail ?? String(problem.message ?? problem)),
     problem.errors && h("ul", null, problem.errors.map((error) => h("li", null, h("code", null, error.pointer || "body"), ` ${error.detail}`))),

@@ -34,7 +34,7 @@ function row(step, begin, end) {
   const bar = h("span", { class: "bar", "data-status": step.status === "succeeded" ? "finished" : step.status === "pending" ? "created" : step.status });
   bar.style.marginLeft = `${((from - begin) / (end - begin)) * 100}%`;
   bar.style.width = `${((to - from) / (end - begin)) * 100}%`;
-  return h("tr", null,
+  return h("tr", { key: step.run_id },
     h("th", { scope: "row", class: "c-run" }, h("span", { class: "words" }, step.task), h("code", { class: "soft" }, step.run_id),
       step.child_session_key && h("span", { class: "soft" }, step.child_session_key),
       step.result !== null && h("details", { class: "fold" }, h("summary", { "data-focus": `result ${step.run_id}` }, "Result"), h("pre", null, write(step.result, "  ")))),

@@ -1,5 +1,7 @@
 // Times and durations in words, and a clock that goes by the server's.
 
+import { h } from "./dom.js";
+
 let offset = 0; // ms the server is ahead of this machine; a second either way is the header's own roughness
 
 // noteServerTime takes the Date header of an answer.
@@ -50,21 +52,14 @@ export function until(iso) {
 
 // live is a <time> whose words are kept up to date: words is ago, until, moment, or one of the caller's own.
 export function live(iso, words = ago) {
-  const element = document.createElement("time");
-  element.dateTime = iso;
-  element.title = iso;
-  element.textContent = words(iso);
-  if (words !== moment) ticking.set(element, words);
-  return element;
+  const say = ({ currentTarget: time }) => {
+    const text = words(iso);
+    if (time.textContent !== text) time.textContent = text;
+  };
+  return h("time", { datetime: iso, title: iso, ontick: words !== moment && say }, words(iso));
 }
-
-const ticking = new Map();
 
 // tick refreshes every time on the page. main.js calls it once a second.
 export function tick() {
-  for (const [element, words] of ticking) {
-    if (!element.isConnected) { ticking.delete(element); continue; }
-    const text = words(element.dateTime);
-    if (element.textContent !== text) element.textContent = text;
-  }
+  for (const time of document.querySelectorAll("time")) time.dispatchEvent(new Event("tick"));
 }

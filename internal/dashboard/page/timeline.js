@@ -48,7 +48,7 @@ export class Timeline {
 
   item(event, changes, gap) {
     const sign = signs[event.kind] ?? (marks.includes(event.kind) ? event.kind : null);
-    return h("li", { "data-kind": event.kind, "data-status": sign },
+    return h("li", { key: event.seq, "data-kind": event.kind, "data-status": sign },
       h("span", { class: "mark" }, sign && icon(sign)),
       h("div", { class: "event" },
         h("p", null, h("strong", null, event.kind.replaceAll("_", " ")), " ", h("span", { class: "words" }, describe(event))),
@@ -62,14 +62,12 @@ export class Timeline {
 
   // fold stays open or closed when the page is drawn again.
   fold(name, title, body, standard) {
-    const fold = h("details", { class: "fold", open: this.open.has(name) !== standard }, h("summary", { "data-focus": name }, title));
-    const fillIn = () => { if (fold.open && !fold.dataset.filled) { fold.dataset.filled = "yes"; fold.append(body()); } };
-    fold.addEventListener("toggle", () => {
+    const open = this.open.has(name) !== standard;
+    const toggle = ({ currentTarget: fold }) => {
       if (fold.open === standard) this.open.delete(name);
       else this.open.add(name);
-      fillIn();
-    });
-    fillIn();
-    return fold;
+      if (fold.open && fold.children.length === 1) fold.append(body());
+    };
+    return h("details", { class: "fold", open, key: name, ontoggle: toggle }, h("summary", { "data-focus": name }, title), open && body());
   }
 }

@@ -2,20 +2,24 @@
 
 import { h } from "./dom.js";
 import { Num } from "./json.js";
+import { redraw } from "./redraw.js";
 
 const shownAtOnce = 100; // members of one value; more are a click away
 const longText = 300;
 
-// Tree keeps which parts are open from one version of the value to the next.
+// Tree keeps which parts are open, and how much of them is shown, from one version of the value to the next.
 export class Tree {
-  constructor() { this.open = new Map(); }
+  constructor() { this.open = new Map(); this.shown = new Map(); }
 
   render(value) {
     return h("div", { class: "tree" }, this.node(null, value, "$", 0));
   }
 
-  // openAll opens or closes everything there is.
-  openAll(open) { this.open = new Map([["*", open]]); }
+  // openAll opens or closes everything there is, in the element that the tree is in too.
+  openAll(open, element) {
+    this.open = new Map([["*", open]]);
+    for (const fold of element.querySelectorAll("details:not(.long)")) fold.open = open;
+  }
 
   isOpen(path, depth) { return this.open.get(path) ?? this.open.get("*") ?? depth < 2; }
 
@@ -25,34 +29,28 @@ export class Tree {
     const size = value instanceof Map ? value.size : value?.length;
     if (!nested || size === 0) return h("div", { class: "leaf" }, name, leaf(value));
     const words = value instanceof Map ? `{ ${count(size, "member")} }` : `[ ${count(size, "item")} ]`;
-    const fold = h("details", { open: this.isOpen(path, depth) }, h("summary", { "data-focus": `tree ${path}` }, name, h("span", { class: "soft" }, words)));
-    let filled = false;
-    const fillIn = () => {
-      if (!fold.open || filled) return;
-      filled = true;
-      fold.append(this.members(value, path, depth));
-    };
-    fold.addEventListener("toggle", () => {
+    const open = this.isOpen(path, depth);
+    // What is folded away is not drawn until it is opened.
+    const toggle = ({ currentTarget: fold }) => {
       if (fold.open !== this.isOpen(path, depth)) this.open.set(path, fold.open);
-      fillIn();
-    });
-    fillIn();
-    return fold;
+      if (fold.open && !fold.querySelector("ul")) fold.append(this.members(value, path, depth));
+    };
+    return h("details", { open, ontoggle: toggle }, h("summary", { "data-focus": `tree ${path}` }, name, h("span", { class: "soft" }, words)), open && this.members(value, path, depth));
   }
 
-  members(value, path, depth) {
+  members(value, path, depth) { return h("ul", null, this.items(value, path, depth)); }
+
+  items(value, path, depth) {
     const entries = value instanceof Map ? [...value] : value.map((item, i) => [String(i), item]);
-    const items = h("ul");
-    const more = (from) => {
-      items.append(...entries.slice(from, from + shownAtOnce).map(([key, member]) => h("li", null, this.node(key, member, `${path}/${key}`, depth + 1))));
-      const left = entries.length - from - shownAtOnce;
-      if (left <= 0) return;
-      const button = h("button", { type: "button", class: "quiet", onclick: () => { line.remove(); more(from + shownAtOnce); } }, `${left} more`);
-      const line = h("li", null, button);
-      items.append(line);
+    const most = this.shown.get(path) ?? shownAtOnce, left = entries.length - most;
+    const more = ({ currentTarget: button }) => {
+      this.shown.set(path, most + shownAtOnce);
+      redraw(button.closest("ul"), this.items(value, path, depth));
     };
-    more(0);
-    return items;
+    return [
+      entries.slice(0, most).map(([name, member]) => h("li", { key: name }, this.node(name, member, `${path}/${name}`, depth + 1))),
+      left > 0 && h("li", null, h("button", { type: "button", class: "quiet", "data-focus": `more ${path}`, onclick: more }, `${left} more`)),
+    ];
   }
 }
 
@@ -64,7 +62,7 @@ export function leaf(value) {
   if (typeof value === "string") {
     const quoted = JSON.stringify(value);
     if (quoted.length <= longText) return h("span", { class: "string" }, quoted);
-    return h("details", { class: "long" }, h("summary", null, h("span", { class: "string" }, `${quoted.slice(0, longText)}…`)), h("span", { class: "string" }, quoted));
+    return h("details", { class: "long", key: "long" }, h("summary", null, h("span", { class: "string" }, `${quoted.slice(0, longText)}…`)), h("span", { class: "string" }, quoted));
   }
   if (value instanceof Map) return h("span", { class: "word" }, "{}");
   if (Array.isArray(value)) return h("span", { class: "word" }, "[]");

@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { copyButton, h, replace } from "./dom.js";
 import { write } from "./json.js";
+import { redraw } from "./redraw.js";
 import { link } from "./router.js";
 import { problemNotice } from "./states.js";
 import { ago, live, moment, until } from "./time.js";
@@ -18,13 +19,6 @@ export function waitName(wait) {
   if (kind === "any_of") return `first of ${member(wait, "conditions").map(waitName).join(", ")}`;
   if (kind === "external_event") return `${member(wait, "topic")} ${member(wait, "correlation_id")}`;
   return names[kind] ?? String(kind);
-}
-
-// dueAt is when a wait ends by the clock at the latest, or undefined.
-export function dueAt(wait) {
-  if (!wait) return undefined;
-  const times = [wait.at, wait.timeout?.at, ...(wait.conditions ?? []).map((condition) => condition.at)].filter(Boolean);
-  return times.sort((a, b) => Date.parse(a) - Date.parse(b))[0];
 }
 
 const outcomes = { resume: "resumes the flow", fail: "fails the flow", cancel: "cancels the flow" };
@@ -53,7 +47,7 @@ export class WaitPanel {
 
   draw(explained) {
     const { wait } = explained;
-    replace(this.element,
+    redraw(this.element,
       h("h2", null, "Waiting"),
       h("p", { class: "corner soft" }, "began ", live(wait.since, ago)),
       explained.next_due
@@ -67,7 +61,7 @@ export class WaitPanel {
   condition(condition, wait) {
     const whole = condition.condition === null ? wait : wait.conditions[condition.condition];
     const timeout = condition.kind === "timeout" && wait.timeout;
-    return h("li", { class: condition.can_happen ? null : "off" },
+    return h("li", { key: `${wait.generation} ${condition.condition} ${condition.kind}`, class: condition.can_happen ? null : "off" },
       h("strong", null, names[condition.kind]), !condition.can_happen && " (can no longer happen)",
       condition.at && [" · ", live(condition.at, until)],
       timeout && ` · ${outcomes[timeout.on_timeout]}`,
@@ -82,7 +76,7 @@ export class WaitPanel {
   }
 
   nearEvents(events) {
-    return h("div", { class: "near" }, h("h3", null, "Events that nearly matched"), h("ul", null, events.map(({ event, differs }) => h("li", null,
+    return h("div", { class: "near" }, h("h3", null, "Events that nearly matched"), h("ul", null, events.map(({ event, differs }) => h("li", { key: event.id },
       h("code", null, event.topic), " ", h("code", null, event.correlation_id), " ", live(event.created_at, ago), h("span", { class: "soft" }, differs),
       event.flow_id && h("a", { href: link(`/flows/${event.flow_id}`) }, "its flow")))));
   }

@@ -529,6 +529,12 @@ type ConditionRequest struct {
 	Verify *VerifyRequest `json:"verify,omitempty"`
 }
 
+// ControllerCount defines model for ControllerCount.
+type ControllerCount struct {
+	ControllerId string `json:"controller_id"`
+	Flows        int64  `json:"flows"`
+}
+
 // CreateFlow defines model for CreateFlow.
 type CreateFlow struct {
 	ControllerId Label  `json:"controller_id"`
@@ -816,20 +822,43 @@ type SetWaiting struct {
 // Stats defines model for Stats.
 type Stats struct {
 	// ByController The hundred controllers with the most flows.
-	ByController []struct {
-		ControllerId string `json:"controller_id"`
-		Flows        int64  `json:"flows"`
-	} `json:"by_controller"`
-	ByStatus map[string]int64 `json:"by_status"`
+	ByController []ControllerCount `json:"by_controller"`
+	ByStatus     map[string]int64  `json:"by_status"`
 
-	// NextTimer When the next timer fires; null where none is set.
-	NextTimer     *time.Time `json:"next_timer"`
+	// DueNext The ten flows whose waits end next by the clock, the first first.
+	DueNext []struct {
+		ControllerId string `json:"controller_id"`
+
+		// DueAt RFC 3339, UTC, microseconds.
+		DueAt  Time               `json:"due_at"`
+		FlowId openapi_types.UUID `json:"flow_id"`
+		Goal   string             `json:"goal"`
+	} `json:"due_next"`
+
+	// FailedByController The hundred controllers with the most failed flows, the most first. Where more than 5000 flows have failed, it
+	// is the 5000 of them that were created last that are counted.
+	FailedByController []ControllerCount `json:"failed_by_controller"`
+
+	// NextTimer When the next wait ends by the clock, by a timer or its timeout; null where none does.
+	NextTimer *time.Time `json:"next_timer"`
+
+	// OldestWaiting The first of `waiting_longest`.
 	OldestWaiting *struct {
 		FlowId openapi_types.UUID `json:"flow_id"`
 
 		// Since RFC 3339, UTC, microseconds.
 		Since Time `json:"since"`
 	} `json:"oldest_waiting"`
+
+	// WaitingLongest The ten flows that have waited longest, the longest first.
+	WaitingLongest []struct {
+		ControllerId string             `json:"controller_id"`
+		FlowId       openapi_types.UUID `json:"flow_id"`
+		Goal         string             `json:"goal"`
+
+		// Since RFC 3339, UTC, microseconds.
+		Since Time `json:"since"`
+	} `json:"waiting_longest"`
 }
 
 // Step defines model for Step.

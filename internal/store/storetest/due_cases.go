@@ -26,7 +26,6 @@ func dueCases() []testCase {
 		{"Replaced", "Wait differs: what it waits for, and when it is due, is recorded for matching.", testDueReplaced},
 		{"NextDue", "NextDue is the earliest time at which some wait is due, and how far ahead of the database's clock " +
 			"that is (zero or less where it has passed).", testNextDue},
-		{"NextTimer", "NextTimer: when the next wait is due by the clock; nil where none is.", testNextTimer},
 		{"Many", "Save writes everything in w.", testManyDue},
 		{"RolledBack", "An error from fn rolls back.", testDueRolledBack},
 	}
@@ -318,26 +317,6 @@ func testNextDue(t *testing.T, s store.Store) {
 	if next := nextDue(t, s); next != nil {
 		t.Errorf("NextDue = %s, and no flow waits", next)
 	}
-}
-
-func testNextTimer(t *testing.T, s store.Store) {
-	expect := func(want *time.Time) {
-		t.Helper()
-		if got := stats(t, s).NextTimer; optional(got, timeText) != optional(want, timeText) {
-			t.Errorf("NextTimer = %v, want %v", got, want)
-		}
-	}
-	expect(nil)
-	create(t, s, waiting(1, awaited("t", "c")), waiting(2, flows.Condition{Kind: flows.WaitManual}))
-	expect(nil)
-	create(t, s, waiting(3, timer(farAway)))
-	expect(&farAway)
-	create(t, s, waiting(4, timer(at(9)), timer(farAway))) // one that is due and has not been ended yet counts
-	expect(pointer(at(9)))
-	if _, err := fire(t.Context(), s, nil, 10); err != nil {
-		t.Fatal(err)
-	}
-	expect(&farAway)
 }
 
 // testManyDue creates, replaces and ends many waits in a batch each.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"taskflow/internal/flows"
 	"taskflow/internal/store"
@@ -221,30 +222,53 @@ func (m *Memory) Stats(ctx context.Context, owners flows.Owners) (store.Stats, e
 	for _, s := range flows.Statuses {
 		stats.ByStatus[s] = 0
 	}
-	controllers := map[string]int64{}
+	var mine, failed []*flows.Flow
 	for _, f := range m.flows {
-		if !owners.Covers(f.OwnerSessionKey) {
+		if owners.Covers(f.OwnerSessionKey) {
+			mine = append(mine, f)
+			stats.ByStatus[f.Status]++
+		}
+	}
+	slices.SortFunc(mine, func(a, b *flows.Flow) int { return byTime(b.CreatedAt, a.CreatedAt, b.ID, a.ID) })
+	for _, f := range mine {
+		if f.Status == flows.Failed && len(failed) < store.Examined {
+			failed = append(failed, f)
+		}
+		if f.Wait == nil {
 			continue
 		}
-		stats.ByStatus[f.Status]++
-		controllers[f.ControllerID]++
-		if w := f.Wait; w != nil && (stats.OldestWaiting == nil || w.Since.Before(stats.OldestWaiting.Since)) {
-			stats.OldestWaiting = &store.WaitingFlow{FlowID: f.ID, Since: w.Since}
+		stats.WaitingLongest = append(stats.WaitingLongest, timedAt(f, f.Wait.Since))
+		if due, ok := f.Wait.Due(); ok {
+			stats.DueNext = append(stats.DueNext, timedAt(f, due))
 		}
 	}
-	list := slices.DeleteFunc(m.timed(), func(f *flows.Flow) bool { return !owners.Covers(f.OwnerSessionKey) })
-	if len(list) > 0 {
-		due, _ := list[0].Wait.Due()
-		stats.NextTimer = &due
+	stats.ByController, stats.FailedByController = countControllers(mine), countControllers(failed)
+	stats.DueNext, stats.WaitingLongest = earliest(stats.DueNext), earliest(stats.WaitingLongest)
+	return stats, nil
+}
+
+func countControllers(list []*flows.Flow) []store.ControllerCount {
+	counts := map[string]int64{}
+	for _, f := range list {
+		counts[f.ControllerID]++
 	}
-	for id, n := range controllers {
-		stats.ByController = append(stats.ByController, store.ControllerCount{ControllerID: id, Flows: n})
+	var out []store.ControllerCount
+	for id, n := range counts {
+		out = append(out, store.ControllerCount{ControllerID: id, Flows: n})
 	}
-	slices.SortFunc(stats.ByController, func(a, b store.ControllerCount) int {
+	slices.SortFunc(out, func(a, b store.ControllerCount) int {
 		return cmp.Or(cmp.Compare(b.Flows, a.Flows), strings.Compare(a.ControllerID, b.ControllerID))
 	})
-	stats.ByController = stats.ByController[:min(len(stats.ByController), store.MaxControllers)]
-	return stats, nil
+	return out[:min(len(out), store.MaxControllers)]
+}
+
+func timedAt(f *flows.Flow, at time.Time) store.TimedFlow {
+	return store.TimedFlow{FlowID: f.ID, ControllerID: f.ControllerID, Goal: f.Goal, At: at}
+}
+
+func earliest(list []store.TimedFlow) []store.TimedFlow {
+	slices.SortFunc(list, func(a, b store.TimedFlow) int { return byTime(a.At, b.At, a.FlowID, b.FlowID) })
+	return list[:min(len(list), store.MaxTimed)]
 }
 
 // SchemaVersion implements [store.Reader]; there is one version.
