@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -139,16 +140,34 @@ func TestTraces_FromRequestToCommit(t *testing.T) {
 	})
 }
 
-// checkSpans holds that no span names a flow, and that probes have none.
+// flowOf is the attribute of a span that names its flow, "" where it has none.
+func flowOf(span *traces.Span) string {
+	for _, a := range span.GetAttributes() {
+		if a.GetKey() == "taskflow.flow.id" {
+			return a.GetValue().GetStringValue()
+		}
+	}
+	return ""
+}
+
+// checkSpans holds that each request about the flow, and nothing else, names it by the attribute, and that probes have no
+// span.
 func checkSpans(t *testing.T, r *receiver, flow string) {
 	t.Helper()
+	named := map[string]int{}
 	for _, span := range r.spans {
-		if strings.Contains(span.String(), flow) {
-			t.Errorf("a span names the flow: %s", span)
+		if id := flowOf(span); id == flow {
+			named[span.GetName()]++
+		} else if id != "" || strings.Contains(span.String(), flow) {
+			t.Errorf("a span names flow %q, or has the id elsewhere: %s", id, span)
 		}
 		if strings.Contains(span.GetName(), "readyz") {
 			t.Errorf("a probe has a span: %s", span)
 		}
+	}
+	want := map[string]int{"POST /flows": 1, "POST /flows/{id}/start": 2, "POST /flows/{id}/state": 1, "GET /flows/{id}": 1, "GET /flows/{id}/events": 1}
+	if !maps.Equal(named, want) {
+		t.Errorf("the spans that name the flow are %v, want %v", named, want)
 	}
 	if len(r.services) == 0 || r.services[0] != "taskflow" {
 		t.Errorf("the spans are of services %q", r.services)
