@@ -127,6 +127,7 @@ func TestMetrics(t *testing.T) {
 			{1, "taskflow_build_info", nil},
 			{0, "taskflow_database_retries_total", nil},
 			{0, "taskflow_streams", nil},
+			{0, "taskflow_streams_cut_off_total", nil},
 		} {
 			if n := value(got, c.name, c.labels...); n != c.want {
 				t.Errorf("%s%q is %v, want %v", c.name, c.labels, n, c.want)
@@ -148,6 +149,51 @@ func TestMetrics(t *testing.T) {
 			}
 		}
 	})
+}
+
+// has reports whether there is a series with these labels (names and values in turn).
+func has(f *dto.MetricFamily, labels ...string) bool {
+	return slices.ContainsFunc(f.GetMetric(), func(m *dto.Metric) bool {
+		found := 0
+		for _, label := range m.GetLabel() {
+			for i := 0; i+1 < len(labels); i += 2 {
+				if label.GetName() == labels[i] && label.GetValue() == labels[i+1] {
+					found++
+				}
+			}
+		}
+		return found == len(labels)/2
+	})
+}
+
+// TestMetrics_BeginAtZero holds that what an alert takes the increase of is there before it happens for the first time: a
+// series that first appears at 1 has never increased.
+func TestMetrics_BeginAtZero(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t)})
+	families := scrape(t, s.Client)
+	for _, command := range []string{"create", "start", "wait", "resume", "finish", "fail", "request-cancel", "cancel", "state", "step", "callback", "delete", "publish"} {
+		for _, outcome := range []string{"ok", "internal"} {
+			if !has(families["taskflow_changes_total"], "command", command, "outcome", outcome) {
+				t.Errorf("no series of the outcome %s of %s", outcome, command)
+			}
+		}
+	}
+	for _, work := range []string{"changes", "timers", "deliveries"} {
+		for _, outcome := range []string{"committed", "unavailable", "unknown", "failed"} {
+			if !has(families["taskflow_commit_duration_seconds"], "work", work, "outcome", outcome) {
+				t.Errorf("no series of the outcome %s of commits of %s", outcome, work)
+			}
+		}
+	}
+	work(t, s)
+	changes := scrape(t, s.Client)["taskflow_changes_total"]
+	for _, m := range changes.GetMetric() {
+		for _, label := range m.GetLabel() {
+			if label.GetName() == "command" && !has(changes, "command", label.GetValue(), "outcome", "internal") {
+				t.Errorf("command %s has no series of its internal errors", label.GetValue())
+			}
+		}
+	}
 }
 
 // TestMetrics_OnTheirOwnAddress holds that they are then nowhere else.

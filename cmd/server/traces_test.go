@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -165,7 +166,8 @@ func TestTraces_FromRequestToCommit(t *testing.T) {
 		if read := r.find(func(span *traces.Span) bool { return span.GetName() == "GET /flows/{id}" }); read == nil || below(read, "read") == nil {
 			t.Error("the read is not below its request")
 		}
-		checkSpans(t, r, flow)
+		checkSpans(t, r, flow, map[string]int{"POST /flows": 1, "POST /flows/{id}/start": 2, "POST /flows/{id}/state": 1,
+			"GET /flows/{id}": 1, "GET /flows/{id}/events": 1})
 		if !strings.Contains(s.Log(), `"trace_id":"`+callersTrace+`"`) {
 			t.Error("the log does not name the trace")
 		}
@@ -195,19 +197,36 @@ func TestTraces_OverGRPC(t *testing.T) {
 	if trace, parent := hex.EncodeToString(request.GetTraceId()), hex.EncodeToString(request.GetParentSpanId()); trace != callersTrace || parent != callersSpan {
 		t.Errorf("the request's span is in trace %s below %s", trace, parent)
 	}
-	checkSpans(t, r, flow)
+	checkSpans(t, r, flow, map[string]int{"POST /flows": 1, "POST /flows/{id}/start": 1})
 }
 
-// checkSpans holds that no span names a flow, and that probes have none.
-func checkSpans(t *testing.T, r *receiver, flow string) {
+// flowOf is the attribute of a span that names its flow, "" where it has none.
+func flowOf(span *traces.Span) string {
+	for _, a := range span.GetAttributes() {
+		if a.GetKey() == "taskflow.flow.id" {
+			return a.GetValue().GetStringValue()
+		}
+	}
+	return ""
+}
+
+// checkSpans holds that each request about the flow, and nothing else, names it by the attribute, as often as is wanted of
+// each span, and that probes have no span.
+func checkSpans(t *testing.T, r *receiver, flow string, want map[string]int) {
 	t.Helper()
+	named := map[string]int{}
 	for _, span := range r.spans {
-		if strings.Contains(span.String(), flow) {
-			t.Errorf("a span names the flow: %s", span)
+		if id := flowOf(span); id == flow {
+			named[span.GetName()]++
+		} else if id != "" || strings.Contains(span.String(), flow) {
+			t.Errorf("a span names flow %q, or has the id elsewhere: %s", id, span)
 		}
 		if strings.Contains(span.GetName(), "readyz") {
 			t.Errorf("a probe has a span: %s", span)
 		}
+	}
+	if !maps.Equal(named, want) {
+		t.Errorf("the spans that name the flow are %v, want %v", named, want)
 	}
 	if len(r.services) == 0 || r.services[0] != "taskflow" {
 		t.Errorf("the spans are of services %q", r.services)

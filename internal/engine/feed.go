@@ -149,9 +149,9 @@ func (f *feed) stop() {
 	f.announce()
 }
 
-// after are the events above position that match q and are in memory, at most limit, and how far that leads. Where
-// position lies before what is in memory, behind is true: everything up to reached is in the store. more is closed when
-// it is worth asking again.
+// after are the events above position that match q and are in memory, until they are limit or a page, and how far that
+// leads. Where position lies before what is in memory, behind is true: everything up to reached is in the store. more is
+// closed when it is worth asking again.
 func (f *feed) after(position int64, q *store.EventQuery, limit int) (found []*FeedEntry, reached int64, behind bool, more <-chan struct{}, err error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -164,12 +164,14 @@ func (f *feed) after(position int64, q *store.EventQuery, limit int) (found []*F
 		return nil, f.to, true, f.changed, nil
 	}
 	next := sort.Search(len(f.entries), func(i int) bool { return f.entries[i].Seq > position })
+	filling := store.Filling{Limit: limit}
 	for _, e := range f.entries[next:] {
-		if len(found) == limit {
+		if filling.Full() {
 			return found, position, false, f.ready, nil
 		}
 		if position = e.Seq; q.Matches(&e.FeedEvent) {
 			found = append(found, e)
+			filling.AddEvent(&e.Event)
 		}
 	}
 	return found, position, false, f.changed, nil
@@ -219,8 +221,12 @@ func (e *Engine) feedOnce() error {
 		if err != nil {
 			return err
 		}
-		if e.feed.add(events); len(events) < feedPage {
-			return nil
+		filling := store.Filling{Limit: feedPage}
+		for i := range events {
+			filling.AddEvent(&events[i].Event)
+		}
+		if e.feed.add(events); !filling.Full() {
+			return nil // there was no more
 		}
 	}
 	return nil

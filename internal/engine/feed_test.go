@@ -213,6 +213,43 @@ func TestReaderThatFallsBehindMissesNothing(t *testing.T) {
 	})
 }
 
+// TestStreamTakesNoMoreThanAPageAtOnce: a reader that is behind is given a page of bytes at a time, from memory and from the
+// store; what another server committed is read to its end within a poll all the same.
+func TestStreamTakesNoMoreThanAPageAtOnce(t *testing.T) {
+	bubble(t, engine.Options{}, func(r *rig) {
+		id := uuid.New()
+		r.all(create(id), command(id, flows.Start{}))
+		other := r.second(engine.Options{})
+		live, late := follow(r, other, store.EventQuery{Owners: flows.Everyone}), follow(r, other, store.EventQuery{Owners: flows.Everyone, After: place(0)})
+		after(17 * time.Millisecond)
+		large := json.RawMessage(`{"a":"` + strings.Repeat("x", 200<<10) + `"}`)
+		for range 30 { // a page and a half
+			r.all(command(id, flows.UpdateState{Patch: large}))
+		}
+		after(feedPoll)
+		for name, f := range map[string]*engine.Follower{"from memory": live, "from the store": late} {
+			from := f.Position()
+			var seen []int64
+			for {
+				events, _, err := f.Take(r.Context())
+				r.want("Take", err, nil)
+				if len(events) == 0 {
+					break
+				}
+				bytes := 0
+				for _, e := range events {
+					bytes += len(e.Payload)
+					seen = append(seen, e.Seq)
+				}
+				if bytes > store.PageBytes+2*len(large) {
+					r.Errorf("%s: %d bytes at once", name, bytes)
+				}
+			}
+			wantSeqs(r, name, seen, r.recorded(store.EventQuery{Owners: flows.Everyone, After: &from}))
+		}
+	})
+}
+
 // tails counts how often the feed is read, and fails as it is told.
 type tails struct {
 	store.Store

@@ -43,6 +43,7 @@ func (a *api) callback(next func(http.ResponseWriter, *http.Request, capability)
 			a.writeProblem(w, r, errNoCallback)
 			return
 		}
+		requestOf(r.Context()).flow = c.flow
 		if err := next(w, r, c); err != nil {
 			a.writeProblem(w, r, err)
 		}

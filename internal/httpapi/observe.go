@@ -9,6 +9,9 @@ import (
 
 	"taskflow/internal/engine"
 	"taskflow/internal/flows"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
 )
 
 // Observer is told what the server does. Its methods are called on the way of every request: they must be quick, safe for
@@ -23,11 +26,14 @@ type Observer interface {
 	Change(command, outcome string)
 	// Streams: so many live streams and requests that wait were opened, or with a minus sign closed.
 	Streams(opened int)
+	// StreamCutOff: a live stream was ended because its client did not read.
+	StreamCutOff()
 }
 
 // TraceRequest begins the span of a request. It returns the context that work for the request runs in, the W3C
-// traceparent of the span, "" where there is none, and what ends it.
-type TraceRequest func(r *http.Request) (ctx context.Context, traceparent string, end func(route string, status int))
+// traceparent of the span, "" where there is none, and what ends it: flow is the id of the one flow that the request was
+// about, "" where it was about none or many.
+type TraceRequest func(r *http.Request) (ctx context.Context, traceparent string, end func(route, flow string, status int))
 
 // unobserved is the Observer of a server without one.
 type unobserved struct{}
@@ -35,9 +41,10 @@ type unobserved struct{}
 func (unobserved) Request(string, string, int, time.Duration, bool) {}
 func (unobserved) Change(string, string)                            {}
 func (unobserved) Streams(int)                                      {}
+func (unobserved) StreamCutOff()                                    {}
 
 // trace finds the request's place in a trace.
-func (a *api) trace(r *http.Request, info *request) (ctx context.Context, ended func(string, int)) {
+func (a *api) trace(r *http.Request, info *request) (ctx context.Context, ended func(route, flow string, status int)) {
 	if a.options.Trace != nil {
 		ctx, info.traceparent, ended = a.options.Trace(r)
 		if info.traceparent != "" {
@@ -45,7 +52,25 @@ func (a *api) trace(r *http.Request, info *request) (ctx context.Context, ended 
 		}
 	}
 	info.traceparent = parseTraceparent(r.Header["Traceparent"])
-	return r.Context(), func(string, int) {}
+	return r.Context(), func(string, string, int) {}
+}
+
+// flowOf is the id of the one flow that a request was about: the one that its path names, that it has made, or whose
+// callback it was.
+func (r *request) flowOf(route string, of *http.Request, answer http.Header) string {
+	id := ""
+	switch {
+	case r.flow != uuid.Nil:
+		return r.flow.String()
+	case strings.HasPrefix(route, "/flows/{id}"):
+		id = chi.URLParam(of, "id")
+	case route == "/flows":
+		id = strings.TrimPrefix(answer.Get("Location"), "/flows/")
+	}
+	if _, err := parseID(id); err != nil { // whatever a client wrote
+		return ""
+	}
+	return id
 }
 
 // parseTraceparent reads a W3C traceparent header, and returns it as version 00 writes it. What is not one is no reason to

@@ -26,8 +26,10 @@ type request struct {
 	traceparent string
 	method      string
 	path        string // as received, escaped
-	body        []byte // as received
-	value       any    // of a batch's body, as guardJSON returns it, until its commands are made
+	// flow is the one whose callback this is; the zero UUID where it is none.
+	flow  uuid.UUID
+	body  []byte // as received
+	value any    // of a batch's body, as guardJSON returns it, until its commands are made
 	// ifMatch is the header of a call that takes none: it is refused, not passed over.
 	ifMatch *string
 	accept  []string
@@ -108,7 +110,7 @@ func (a *api) identify(next http.Handler) http.Handler {
 				}
 			}
 			took, pattern := time.Since(began), route(r)
-			ended(pattern, recorder.status)
+			ended(pattern, info.flowOf(pattern, r, header), recorder.status)
 			a.options.Observer.Request(pattern, r.Method, recorder.status, took, info.lasting)
 			if a.log.Enabled(ctx, slog.LevelDebug) {
 				a.log.DebugContext(ctx, "request", "request_id", info.id, info.traceID(), "method", r.Method, "route", pattern,

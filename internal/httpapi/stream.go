@@ -25,6 +25,8 @@ const (
 	// recheck is how often the credentials of a stream's caller are looked at. With the age of the keys that are looked
 	// at, it keeps a revoked one from reading on for 5 s.
 	recheck = time.Second
+	// farewell is how long a write may take once the server stops: a reader that does not read must not hold it up.
+	farewell = time.Second
 )
 
 // stream is a live stream of audit events as an answer of the generated server. It leaves through the same Visit methods
@@ -100,7 +102,6 @@ func (s *stream) serve(w http.ResponseWriter) error {
 	if s.request.method == http.MethodHead {
 		return nil
 	}
-	out := &streamWriter{w: w, connection: s.request.connection, patience: s.api.options.StreamPatience}
 	if err := s.request.unhurried(); err != nil {
 		return err
 	}
@@ -110,16 +111,25 @@ func (s *stream) serve(w http.ResponseWriter) error {
 	}
 	ctx, cancel := s.api.untilStopping(s.request.open)
 	defer cancel()
+	out := &streamWriter{ctx: ctx, w: w, connection: s.request.connection, patience: s.api.options.StreamPatience}
+	unlink := context.AfterFunc(ctx, out.hurry)
+	defer func() {
+		if !unlink() { // the last write may have given itself more time
+			out.hurry()
+		}
+	}()
 	err := out.send([]byte(begin))
 	if err == nil {
 		err = s.follow(ctx, out)
 	}
 	switch {
+	case s.api.accepting.Err() != nil: // the server is going
 	case errors.Is(err, os.ErrDeadlineExceeded): // ctx has ended too: net/http gives up a connection that fails
+		s.api.options.Observer.StreamCutOff()
 		s.api.log.InfoContext(ctx, "a slow reader was cut off", "request_id", s.request.id)
 	case errors.As(err, new(*auth.Refused)):
 		s.api.log.InfoContext(ctx, "a stream ended with its reader's credentials", "request_id", s.request.id, "reason", err)
-	case ctx.Err() == nil: // else the client has gone, or the server is going
+	case ctx.Err() == nil: // else the client has gone
 		s.api.log.WarnContext(ctx, "a stream was cut off", "request_id", s.request.id, "error", err)
 	}
 	return nil
@@ -144,10 +154,11 @@ func (s *stream) follow(ctx context.Context, out *streamWriter) error {
 			return err
 		}
 		if len(events) > 0 {
-			if err := out.sendAll(events); err != nil {
+			last := events[len(events)-1].Seq
+			if err := s.sendAll(ctx, out, events, doubt.C); err != nil {
 				return err
 			}
-			told = events[len(events)-1].Seq
+			told = last
 			silence.Reset(heartbeat)
 		}
 		select {
@@ -166,6 +177,25 @@ func (s *stream) follow(ctx context.Context, out *streamWriter) error {
 		case <-more:
 		}
 	}
+}
+
+// sendAll sends events, and lets go of each as it is sent: a slow reader may take minutes for all of them. So there is
+// room for doubt between any two.
+func (s *stream) sendAll(ctx context.Context, out *streamWriter, events []*engine.FeedEntry, doubt <-chan time.Time) error {
+	for i, e := range events {
+		select {
+		case <-doubt:
+			if err := s.api.stillAllowed(ctx); err != nil {
+				return err
+			}
+		default:
+		}
+		if err := out.write(e.Encoded(appendFrame)); err != nil {
+			return err
+		}
+		events[i] = nil
+	}
+	return out.connection.Flush()
 }
 
 // stillAllowed looks at a reader's credentials once more: they may have been revoked, or have expired, since the stream or
@@ -191,20 +221,12 @@ func signOfLife(told, position int64) []byte {
 	return []byte(":\n\n")
 }
 
-// streamWriter writes to a client that has patience long for each write.
+// streamWriter writes to a client that has patience long for each write, until ctx ends.
 type streamWriter struct {
+	ctx        context.Context
 	w          http.ResponseWriter
 	connection *http.ResponseController
 	patience   time.Duration
-}
-
-func (s *streamWriter) sendAll(events []*engine.FeedEntry) error {
-	for _, e := range events {
-		if err := s.write(e.Encoded(appendFrame)); err != nil {
-			return err
-		}
-	}
-	return s.connection.Flush()
 }
 
 func (s *streamWriter) send(text []byte) error {
@@ -218,8 +240,16 @@ func (s *streamWriter) write(text []byte) error {
 	if err := s.connection.SetWriteDeadline(time.Now().Add(s.patience)); err != nil {
 		return err
 	}
+	if err := s.ctx.Err(); err != nil { // looked at last, so that hurry has the last word on the deadline
+		return err
+	}
 	_, err := s.w.Write(text)
 	return err
+}
+
+// hurry gives what is being written, and the end of the stream, little time.
+func (s *streamWriter) hurry() {
+	_ = s.connection.SetWriteDeadline(time.Now().Add(farewell)) // a connection that is gone is in no hurry
 }
 
 // appendFrame is an event as a server-sent one. Its JSON has no line ends but between its values.

@@ -17,23 +17,23 @@ func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage
 	}
 	sql, window := eventsStatement(&q)
 	err := s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		rows, err := collect(ctx, conn, sql, scanFoundEvent)
+		items, last, err := readPage(ctx, conn, sql, q.Limit, window, scanFoundEvent, addEvent)
 		if err != nil {
 			return err
 		}
-		page = store.EventPage{}
-		items, last := cut(rows, q.Limit, window)
-		page.Items = items
+		page = store.EventPage{Items: items}
 		if last != nil {
 			page.Next = &last.Seq
 		}
-		if len(rows) == 0 && q.FromFlow {
+		if len(items) == 0 && last == nil && q.FromFlow {
 			return mustExist(ctx, conn, q.FlowID, q.Owners)
 		}
 		return nil
 	})
 	return page, err
 }
+
+func addEvent(filling *store.Filling, e flows.Event) { filling.AddEvent(&e) }
 
 func scanFoundEvent(row pgx.CollectableRow) (f found[flows.Event], err error) {
 	f.item, err = scanEventAfter(row, &f.n, &f.hit)
@@ -88,8 +88,17 @@ func (s *Store) Tail(ctx context.Context, after int64, limit int) (list []store.
 		if err != nil {
 			return err
 		}
-		list, err = pgx.CollectRows(rows, scanFeedEvent)
-		return err
+		defer rows.Close()
+		list = nil
+		for filling := (store.Filling{Limit: limit}); !filling.Full() && rows.Next(); {
+			e, err := scanFeedEvent(rows)
+			if err != nil {
+				return err
+			}
+			list = append(list, e)
+			filling.AddEvent(&e.Event)
+		}
+		return rows.Err()
 	})
 	return list, err
 }

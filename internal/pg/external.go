@@ -106,13 +106,11 @@ func (s *Store) ExternalEvents(ctx context.Context, q store.ExternalEventQuery) 
 	sql, window := externalEventsStatement(&q)
 	var page store.ExternalEventPage
 	err := s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		rows, err := collect(ctx, conn, sql, scanReceipt)
+		items, last, err := readPage(ctx, conn, sql, q.Limit, window, scanReceipt, (*store.Filling).AddReceipt)
 		if err != nil {
 			return err
 		}
-		page = store.ExternalEventPage{}
-		items, last := cut(rows, q.Limit, window)
-		page.Items = items
+		page = store.ExternalEventPage{Items: items}
 		if last != nil {
 			page.Next = &store.EventPosition{At: (*last).At, ID: (*last).ID}
 		}

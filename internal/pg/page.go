@@ -43,21 +43,32 @@ type found[T any] struct {
 	item T
 }
 
-// cut makes a page of what was found: its items, and the last row that it has dealt with, nil at the list's end.
-func cut[T any](rows []found[T], limit, window int) (items []T, last *T) {
-	for i, row := range rows {
+// readPage reads the rows of a page's statement until the page is full: its items, and the last row that it has dealt with,
+// nil at the list's end. What is left of the rows passes by, and is not kept.
+func readPage[T any](ctx context.Context, conn *pgx.Conn, sql *statement, limit, window int, scan pgx.RowToFunc[found[T]], add func(*store.Filling, T)) (items []T, last *T, err error) {
+	rows, err := conn.Query(ctx, sql.text.String(), sql.args...)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer rows.Close()
+	filling := store.Filling{Limit: limit}
+	for rows.Next() {
+		if filling.Full() {
+			return items, &items[len(items)-1], nil
+		}
+		row, err := scan(rows)
+		if err != nil {
+			return nil, nil, err
+		}
 		if !row.hit || row.n == int64(window) {
-			last = &rows[i].item // the window was full, and this is its end
+			last = &row.item // the window was full, and this is its end
 		}
 		if row.hit {
 			items = append(items, row.item)
+			add(&filling, row.item)
 		}
 	}
-	if len(items) > limit {
-		items = items[:limit]
-		last = &items[limit-1]
-	}
-	return items, last
+	return items, last, rows.Err()
 }
 
 // placed is a flow and, in an order by update, the number of its last change's event.
@@ -83,12 +94,12 @@ func (s *Store) Flows(ctx context.Context, q store.FlowQuery) (store.FlowPage, e
 			return err
 		}
 		sql, window := flowsStatement(&q, plan)
-		rows, err := collect(ctx, conn, sql, scanPlaced)
+		add := func(filling *store.Filling, p placed) { filling.AddFlow(p.flow) }
+		items, last, err := readPage(ctx, conn, sql, q.Limit, window, scanPlaced, add)
 		if err != nil {
 			return err
 		}
 		page = store.FlowPage{}
-		items, last := cut(rows, q.Limit, window)
 		page.Items = column(items, func(p placed) *flows.Flow { return p.flow })
 		switch {
 		case last == nil:

@@ -90,32 +90,27 @@ func (s *Store) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, e
 	sql.add(` order by s.created_at, s.id limit ?`, q.Limit+1)
 	var page store.StepPage
 	err := s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		page = store.StepPage{}
-		steps, err := collect(ctx, conn, &sql, scanStep)
+		steps, last, err := readPage(ctx, conn, &sql, q.Limit, q.Limit+1, scanFoundStep, (*store.Filling).AddStep)
 		if err != nil {
 			return err
 		}
 		if len(steps) == 0 {
 			return mustExist(ctx, conn, q.FlowID, q.Owners)
 		}
-		if len(steps) > q.Limit {
-			steps = steps[:q.Limit]
-			last := steps[q.Limit-1]
-			page.Next = &store.StepPosition{CreatedAt: last.CreatedAt, ID: last.ID}
+		page = store.StepPage{Items: steps}
+		if last != nil {
+			page.Next = &store.StepPosition{CreatedAt: (*last).CreatedAt, ID: (*last).ID}
 		}
-		page.Items = steps
 		return nil
 	})
 	return page, err
 }
 
-// collect runs a statement and reads every row.
-func collect[T any](ctx context.Context, conn *pgx.Conn, sql *statement, scan pgx.RowToFunc[T]) ([]T, error) {
-	rows, err := conn.Query(ctx, sql.text.String(), sql.args...)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, scan)
+// scanFoundStep reads a step of a list that every one of its rows belongs to.
+func scanFoundStep(row pgx.CollectableRow) (f found[*flows.Step], err error) {
+	f.hit = true
+	f.item, err = scanStep(row)
+	return f, err
 }
 
 const (

@@ -51,14 +51,18 @@ func (s *Store) allEvents(ctx context.Context, q *store.EventQuery) (page store.
 	case q.Desc:
 		query = selectEventsDesc
 	}
+	filling := store.Filling{Limit: q.Limit}
 	err = s.each(ctx, func(r row) error {
+		if filling.Full() { // and the list goes on
+			page.Next = &page.Items[len(page.Items)-1].Seq
+			return errEnough
+		}
 		page.Items = append(page.Items, flows.Event{})
-		return scanEvent(r, &page.Items[len(page.Items)-1])
+		event := &page.Items[len(page.Items)-1]
+		err := scanEvent(r, event)
+		filling.AddEvent(event)
+		return err
 	}, query, append(args, startOf(q.After, q.Desc), q.Limit+1)...)
-	if len(page.Items) > q.Limit {
-		page.Items = page.Items[:q.Limit]
-		page.Next = &page.Items[q.Limit-1].Seq
-	}
 	return page, err
 }
 
@@ -91,12 +95,18 @@ func readEvents(ctx context.Context, tx *sql.Tx, bySeq *sql.Stmt, q *store.Event
 		return page, err
 	}
 	page.Next = next
-	for _, seq := range keys {
+	filling := store.Filling{Limit: q.Limit}
+	for i, seq := range keys {
+		if filling.Full() {
+			page.Next = &keys[i-1]
+			break
+		}
 		page.Items = append(page.Items, flows.Event{})
 		event := &page.Items[len(page.Items)-1]
 		if err := scanEvent(bySeq.QueryRowContext(ctx, seq), event); err != nil {
 			return page, err
 		}
+		filling.AddEvent(event)
 	}
 	return page, nil
 }
@@ -152,12 +162,17 @@ WHERE e.seq > ? ORDER BY e.seq LIMIT ?`
 
 // Tail implements [store.Reader].
 func (s *Store) Tail(ctx context.Context, after int64, limit int) (list []store.FeedEvent, err error) {
+	filling := store.Filling{Limit: limit}
 	err = s.read(ctx, func() error {
 		return s.each(ctx, func(r row) error {
+			if filling.Full() {
+				return errEnough
+			}
 			var e store.FeedEvent
 			err := r.Scan(&e.Seq, &e.FlowID, &e.Revision, &e.Kind, (*[]byte)(&e.Payload), &e.Actor, micros{&e.At},
 				&e.Traceparent, &e.OwnerSessionKey, &e.ControllerID, &e.Mode)
 			list = append(list, e)
+			filling.AddEvent(&e.Event)
 			return err
 		}, selectTail, after, limit)
 	})

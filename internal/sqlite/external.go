@@ -165,13 +165,20 @@ func (s *Store) readExternals(
 		return page, err
 	}
 	page.Next = next
-	for _, id := range ids {
+	filling := store.Filling{Limit: q.Limit}
+	for i, id := range ids {
+		if filling.Full() {
+			last := page.Items[i-1]
+			page.Next = &store.EventPosition{At: last.At, ID: last.ID}
+			break
+		}
 		e := new(flows.ExternalEvent)
 		if err := scanExternal(byID.QueryRowContext(ctx, id[:]), e); err != nil {
 			return page, err
 		}
 		e.Outcome = e.OutcomeAt(now)
 		page.Items = append(page.Items, e)
+		filling.AddReceipt(e)
 	}
 	return page, nil
 }

@@ -88,36 +88,50 @@ func choosePlan(ctx context.Context, tx *sql.Tx, q *store.FlowQuery) (store.Plan
 	return plan, err
 }
 
+// flowKey is a flow and its place in the list.
+type flowKey struct {
+	id uuid.UUID
+	at store.FlowPosition
+}
+
 func readFlows(ctx context.Context, tx *sql.Tx, byID *sql.Stmt, q *store.FlowQuery) (page store.FlowPage, err error) {
 	plan, err := choosePlan(ctx, tx, q)
 	if err != nil {
 		return page, err
 	}
 	query, args, examine := flowKeys(q, plan)
-	var ids []uuid.UUID
 	// One more row than may be examined tells whether the list goes on.
 	rows, err := tx.QueryContext(ctx, query, append(args, examine+1)...)
 	if err != nil {
 		return page, err
 	}
-	scan := func(r row) (id uuid.UUID, at store.FlowPosition, matches bool, err error) {
-		err = r.Scan(&id, micros{&at.Time}, &at.Seq, &matches)
+	scan := func(r row) (key flowKey, at store.FlowPosition, matches bool, err error) {
+		err = r.Scan(&key.id, micros{&at.Time}, &at.Seq, &matches)
 		if q.Order.ByUpdate() {
-			return id, store.FlowPosition{Seq: at.Seq}, matches, err
+			at.Time = time.Time{}
+		} else {
+			at.ID = key.id
 		}
-		at.ID = id
-		return id, at, matches, err
+		key.at = at
+		return key, at, matches, err
 	}
-	ids, page.Next, err = pageOfKeys(rows, q.Limit, examine, scan)
+	keys, next, err := pageOfKeys(rows, q.Limit, examine, scan)
 	if err != nil {
 		return page, err
 	}
-	for _, id := range ids {
+	page.Next = next
+	filling := store.Filling{Limit: q.Limit}
+	for i, key := range keys {
+		if filling.Full() {
+			page.Next = &keys[i-1].at
+			break
+		}
 		f := new(flows.Flow)
-		if err := scanFlow(byID.QueryRowContext(ctx, id[:]), f); err != nil {
+		if err := scanFlow(byID.QueryRowContext(ctx, key.id[:]), f); err != nil {
 			return page, err
 		}
 		page.Items = append(page.Items, f)
+		filling.AddFlow(f)
 	}
 	return page, nil
 }

@@ -66,7 +66,10 @@ func orNotFound(err error) error {
 	return err
 }
 
-// each calls scan for every row of a constant statement.
+// errEnough is how a scan says that it wants no more rows.
+var errEnough = errors.New("enough")
+
+// each calls scan for every row of a constant statement, until it returns errEnough.
 func (s *Store) each(ctx context.Context, scan func(row) error, query string, args ...any) error {
 	stmt, err := s.stmt(ctx, query)
 	if err != nil {
@@ -82,7 +85,9 @@ func eachRow(rows *sql.Rows, err error, scan func(row) error) error {
 	}
 	defer rows.Close()
 	for rows.Next() {
-		if err := scan(rows); err != nil {
+		if err := scan(rows); errors.Is(err, errEnough) {
+			return nil
+		} else if err != nil {
 			return err
 		}
 	}
@@ -144,11 +149,19 @@ func (s *Store) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, e
 	}
 	condition, conditionArgs := flowCovered(q.FlowID, q.Owners)
 	args := append(append([]any{q.FlowID[:], after, afterID}, conditionArgs...), q.Limit+1)
+	filling := store.Filling{Limit: q.Limit}
 	err := s.read(ctx, func() error {
 		err := s.each(ctx, func(r row) error {
+			if filling.Full() { // and the list goes on
+				last := page.Items[len(page.Items)-1]
+				page.Next = &store.StepPosition{CreatedAt: last.CreatedAt, ID: last.ID}
+				return errEnough
+			}
 			step := new(flows.Step)
 			page.Items = append(page.Items, step)
-			return scanStep(r, step)
+			err := scanStep(r, step)
+			filling.AddStep(step)
+			return err
 		}, selectSteps+condition+inOrderOfCreation, args...)
 		if err != nil || len(page.Items) > 0 {
 			return err
@@ -157,10 +170,6 @@ func (s *Store) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, e
 	})
 	if err != nil {
 		return store.StepPage{}, err
-	}
-	if len(page.Items) > q.Limit {
-		last := page.Items[q.Limit-1]
-		page.Items, page.Next = page.Items[:q.Limit], &store.StepPosition{CreatedAt: last.CreatedAt, ID: last.ID}
 	}
 	return page, nil
 }

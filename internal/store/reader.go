@@ -29,8 +29,8 @@ type Reader interface {
 	// Events reads one page of the audit trail in the order of Seq, or flows.ErrNotFound where q names a flow that
 	// does not exist and is FromFlow.
 	Events(ctx context.Context, q EventQuery) (EventPage, error)
-	// Tail reads on in the feed: the events of all flows with a Seq above after, in the order of Seq, at most limit, each
-	// with what its flow is filtered by. Events of a flow that was erased are gone.
+	// Tail reads on in the feed: the events of all flows with a Seq above after, in the order of Seq, until they are limit or
+	// come to PageBytes, each with what its flow is filtered by. Events of a flow that was erased are gone.
 	Tail(ctx context.Context, after int64, limit int) ([]FeedEvent, error)
 	// ExternalEvent reads one receipt, or flows.ErrNotFound. Its Outcome is as of the database's clock.
 	ExternalEvent(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.ExternalEvent, error)
@@ -107,8 +107,8 @@ type FlowPosition struct {
 	Seq int64
 }
 
-// FlowPage is one page. Where a filter is not served by an index the page examines a bounded number of flows, and may
-// be short or empty; Next is nil only at the end of the list.
+// FlowPage is one page. It may be short where its flows come to PageBytes; where a filter is not served by an index it
+// examines a bounded number of flows, and may be short or empty. Next is nil only at the end of the list.
 type FlowPage struct {
 	Items []*flows.Flow
 	Next  *FlowPosition
@@ -128,7 +128,7 @@ type StepPosition struct {
 	ID        uuid.UUID
 }
 
-// StepPage is one page of steps; Next is nil at the end.
+// StepPage is one page of steps. It may be short where they come to PageBytes; Next is nil only at the end.
 type StepPage struct {
 	Items []*flows.Step
 	Next  *StepPosition
@@ -172,8 +172,8 @@ func (q *EventQuery) Matches(e *FeedEvent) bool {
 		(len(q.Kinds) == 0 || slices.Contains(q.Kinds, e.Kind))
 }
 
-// EventPage is one page of events. A page may be short or empty where few events match; Next is nil only where the
-// list had no more when it was read.
+// EventPage is one page of events. It may be short where they come to PageBytes, and short or empty where few events
+// match; Next is nil only where the list had no more when it was read.
 type EventPage struct {
 	Items []flows.Event
 	Next  *int64 // the After of the next page
@@ -198,7 +198,8 @@ type EventPosition struct {
 	ID uuid.UUID
 }
 
-// ExternalEventPage is one page of receipts. It may be short or empty where few match; Next is nil only at the end.
+// ExternalEventPage is one page of receipts. It may be short where they come to PageBytes, and short or empty where few match;
+// Next is nil only at the end.
 type ExternalEventPage struct {
 	Items []*flows.ExternalEvent
 	Next  *EventPosition

@@ -19,6 +19,7 @@ type Metrics struct {
 	requests       *children[requestLabels, requestSeries]
 	changes        *children[changeLabels, prometheus.Counter]
 	streams        prometheus.Gauge
+	cutOff         prometheus.Counter
 	commits        *children[commitLabels, prometheus.Observer]
 	batch          *children[string, prometheus.Observer]
 	conflicts      prometheus.Counter
@@ -52,6 +53,13 @@ func latenessBounds() []float64 {
 }
 func batchBounds() []float64 { return []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512} }
 
+// Labels that are known beforehand. Their series are there at zero from the start: Prometheus sees no increase in one that
+// begins at one, and an alert would miss what happens for the first time.
+func commands() []string {
+	return []string{"create", "start", "wait", "resume", "finish", "fail", "request-cancel", "cancel", "state", "step", "callback", "delete", "publish"}
+}
+func works() []string { return []string{"changes", "timers", "deliveries"} }
+
 // NewMetrics makes the metrics of a server of this version.
 func NewMetrics(version string) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
@@ -84,15 +92,24 @@ func (m *Metrics) addHTTP() {
 	})
 	changes := m.counter("changes_total", "Commands answered, alone or in a batch.", "command", "outcome")
 	m.changes = newChildren(func(l changeLabels) prometheus.Counter { return changes.WithLabelValues(l.command, l.outcome) })
+	for _, command := range commands() {
+		m.changes.get(changeLabels{command, "ok"})
+		m.changes.get(changeLabels{command, "internal"})
+	}
 	m.streams = m.gauge("streams", "Live streams, and requests that wait, that are open.").WithLabelValues()
+	m.cutOff = m.counter("streams_cut_off_total", "Live streams that were ended because their client did not read.").WithLabelValues()
 }
 
 func (m *Metrics) addEngine() {
 	commits := m.histogram("commit_duration_seconds", "One transaction of the engine, from its begin to its end.", latencyBounds(), "work", "outcome")
-	m.commits = newChildren(func(l commitLabels) prometheus.Observer { return commits.WithLabelValues(l.work, l.outcome) },
-		commitLabels{"changes", "committed"}, commitLabels{"changes", "unavailable"}, commitLabels{"changes", "unknown"}, commitLabels{"changes", "failed"})
+	m.commits = newChildren(func(l commitLabels) prometheus.Observer { return commits.WithLabelValues(l.work, l.outcome) })
+	for _, work := range works() {
+		for _, outcome := range []string{"committed", "unavailable", "unknown", "failed"} {
+			m.commits.get(commitLabels{work, outcome})
+		}
+	}
 	batch := m.histogram("batch_commands", "Commands that one committed transaction made or refused.", batchBounds(), "work")
-	m.batch = newChildren(func(work string) prometheus.Observer { return batch.WithLabelValues(work) }, "changes", "timers", "deliveries")
+	m.batch = newChildren(func(work string) prometheus.Observer { return batch.WithLabelValues(work) }, works()...)
 	m.conflicts = m.counter("conflicts_total", "Commands refused because the flow was not at the revision in If-Match.").WithLabelValues()
 	m.retries = m.counters("database_retries_total", "Changes that the store ran again, by reason.", "reason", "raced", "conflict", "lock_wait", "broken")
 	m.waitsBegun = m.counters("waits_begun_total", "Waits begun, by kind.", "kind", "timer", "external_event", "callback", "manual", "any_of")
@@ -168,6 +185,9 @@ func (m *Metrics) Change(command, outcome string) {
 
 // Streams counts live streams and requests that wait up, or with a minus sign down.
 func (m *Metrics) Streams(opened int) { m.streams.Add(float64(opened)) }
+
+// StreamCutOff counts a live stream that was ended because its client did not read.
+func (m *Metrics) StreamCutOff() { m.cutOff.Inc() }
 
 // Committed counts a transaction of the engine.
 func (m *Metrics) Committed(work string, commands int, took time.Duration, outcome string) {

@@ -18,7 +18,7 @@ import (
 )
 
 // Tracing makes spans and sends them by OTLP. Its methods are what the hooks of the packages httpapi, engine, pg and
-// sqlite ask for. No span holds a path, a body or a key: a path may be a capability.
+// sqlite ask for. No span holds a path, a body or a key: a path may be a capability. The id of a flow is none.
 type Tracing struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
@@ -56,7 +56,7 @@ func (t *Tracing) Shutdown(ctx context.Context) error {
 
 // Request begins the span of a request, as a child of the caller's where its traceparent is a good one. What is asked again
 // and again by machines has none.
-func (t *Tracing) Request(r *http.Request) (context.Context, string, func(route string, status int)) {
+func (t *Tracing) Request(r *http.Request) (context.Context, string, func(route, flow string, status int)) {
 	switch r.URL.Path {
 	case "/livez", "/readyz", "/metrics":
 		return r.Context(), "", nil
@@ -64,9 +64,12 @@ func (t *Tracing) Request(r *http.Request) (context.Context, string, func(route 
 	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	ctx, span := t.tracer.Start(ctx, r.Method, trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(semconv.HTTPRequestMethodKey.String(r.Method)))
-	return ctx, traceparent(span.SpanContext()), func(route string, status int) {
+	return ctx, traceparent(span.SpanContext()), func(route, flow string, status int) {
 		span.SetName(r.Method + " " + route)
 		span.SetAttributes(semconv.HTTPRoute(route), semconv.HTTPResponseStatusCode(status))
+		if flow != "" {
+			span.SetAttributes(attribute.String("taskflow.flow.id", flow))
+		}
 		if status >= http.StatusInternalServerError {
 			span.SetStatus(codes.Error, "")
 		}

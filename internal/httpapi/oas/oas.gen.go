@@ -1104,7 +1104,7 @@ type ListEventsParams struct {
 	// Kind Events of this kind; repeat it for any of several.
 	Kind *[]EventKind `form:"kind,omitempty" json:"kind,omitempty"`
 
-	// Limit The most items of a page.
+	// Limit The most items of a page. It may have fewer, also where `next_cursor` leads on; what callers stored on it comes to some 4 MiB at most.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor The `next_cursor` of the page before, with the same filters and order.
@@ -1132,7 +1132,7 @@ type ListExternalEventsParams struct {
 	// Outcome Events with this fate, as of now.
 	Outcome *EventOutcome `form:"outcome,omitempty" json:"outcome,omitempty"`
 
-	// Limit The most items of a page.
+	// Limit The most items of a page. It may have fewer, also where `next_cursor` leads on; what callers stored on it comes to some 4 MiB at most.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor The `next_cursor` of the page before, with the same filters and order.
@@ -1179,7 +1179,7 @@ type ListFlowsParams struct {
 	// View `summary` leaves `state` out.
 	View *ListFlowsParamsView `form:"view,omitempty" json:"view,omitempty"`
 
-	// Limit The most items of a page.
+	// Limit The most items of a page. It may have fewer, also where `next_cursor` leads on; what callers stored on it comes to some 4 MiB at most.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor The `next_cursor` of the page before, with the same filters and order.
@@ -1232,7 +1232,7 @@ type ListFlowEventsParams struct {
 	// Order Oldest first, or newest first.
 	Order *ListFlowEventsParamsOrder `form:"order,omitempty" json:"order,omitempty"`
 
-	// Limit The most items of a page.
+	// Limit The most items of a page. It may have fewer, also where `next_cursor` leads on; what callers stored on it comes to some 4 MiB at most.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor The `next_cursor` of the page before, with the same filters and order.
@@ -1305,7 +1305,7 @@ type UpdateFlowStateParams struct {
 
 // ListStepsParams defines parameters for ListSteps.
 type ListStepsParams struct {
-	// Limit The most items of a page.
+	// Limit The most items of a page. It may have fewer, also where `next_cursor` leads on; what callers stored on it comes to some 4 MiB at most.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor The `next_cursor` of the page before, with the same filters and order.

@@ -41,7 +41,7 @@ func (m *Memory) Flows(ctx context.Context, q store.FlowQuery) (store.FlowPage, 
 	}
 	defer m.mu.Unlock()
 	var page store.FlowPage
-	examined, residual := 0, q.Plan().Residual
+	examined, residual, filling := 0, q.Plan().Residual, store.Filling{Limit: q.Limit}
 	for _, f := range m.inOrder(q.Order) {
 		at := store.FlowPosition{Time: f.CreatedAt, ID: f.ID}
 		if q.Order.ByUpdate() {
@@ -50,16 +50,18 @@ func (m *Memory) Flows(ctx context.Context, q store.FlowQuery) (store.FlowPage, 
 		if q.From != nil && !precedes(*q.From, at, q.Order) {
 			continue
 		}
-		if len(page.Items) == q.Limit || residual && examined == store.Examined {
+		if filling.Full() || residual && examined == store.Examined {
 			return page, nil // Next is where the last one examined was
 		}
 		examined++
 		page.Next = &at
 		if matches(f, q) {
-			page.Items = append(page.Items, copyFlow(f))
+			found := copyFlow(f)
 			if q.WithoutState {
-				page.Items[len(page.Items)-1].State = nil
+				found.State = nil
 			}
+			page.Items = append(page.Items, found)
+			filling.AddFlow(found)
 		}
 	}
 	page.Next = nil
@@ -149,11 +151,18 @@ func (m *Memory) Steps(ctx context.Context, q store.StepQuery) (store.StepPage, 
 		}
 	}
 	slices.SortFunc(list, func(a, b *flows.Step) int { return byTime(a.CreatedAt, b.CreatedAt, a.ID, b.ID) })
-	if len(list) <= q.Limit {
-		return store.StepPage{Items: list}, nil
+	var page store.StepPage
+	filling := store.Filling{Limit: q.Limit}
+	for _, s := range list {
+		if filling.Full() {
+			last := page.Items[len(page.Items)-1]
+			page.Next = &store.StepPosition{CreatedAt: last.CreatedAt, ID: last.ID}
+			break
+		}
+		page.Items = append(page.Items, s)
+		filling.AddStep(s)
 	}
-	last := list[q.Limit-1]
-	return store.StepPage{Items: list[:q.Limit], Next: &store.StepPosition{CreatedAt: last.CreatedAt, ID: last.ID}}, nil
+	return page, nil
 }
 
 // Events implements [store.Reader]. A page is bounded as in the databases, where a filter other than the flow's id may
@@ -171,19 +180,20 @@ func (m *Memory) Events(ctx context.Context, q store.EventQuery) (store.EventPag
 		slices.Reverse(list)
 	}
 	var page store.EventPage
-	examined := 0
+	examined, filling := 0, store.Filling{Limit: q.Limit}
 	for _, e := range list {
 		seen := q.After != nil && (!q.Desc && e.Seq <= *q.After || q.Desc && e.Seq >= *q.After)
 		if seen || q.OfOneFlow() && e.FlowID != q.FlowID {
 			continue
 		}
-		if len(page.Items) == q.Limit || examined == store.Examined {
+		if filling.Full() || examined == store.Examined {
 			return page, nil
 		}
 		examined++
 		page.Next = &e.Seq
 		if fed := m.fed(e); q.Matches(&fed) {
 			page.Items = append(page.Items, fed.Event)
+			filling.AddEvent(&fed.Event)
 		}
 	}
 	page.Next = nil
@@ -204,9 +214,11 @@ func (m *Memory) Tail(ctx context.Context, after int64, limit int) ([]store.Feed
 	}
 	defer m.mu.Unlock()
 	var list []store.FeedEvent
+	filling := store.Filling{Limit: limit}
 	for _, e := range m.events {
-		if e.Seq > after && len(list) < limit {
+		if e.Seq > after && !filling.Full() {
 			list = append(list, m.fed(e))
+			filling.AddEvent(&e)
 		}
 	}
 	return list, nil

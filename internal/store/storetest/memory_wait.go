@@ -271,19 +271,20 @@ func (m *Memory) ExternalEvents(ctx context.Context, q store.ExternalEventQuery)
 	}
 	defer m.mu.Unlock()
 	var page store.ExternalEventPage
-	examined := 0
+	examined, filling := 0, store.Filling{Limit: q.Limit}
 	for _, e := range m.newestFirst() {
 		at := store.EventPosition{At: e.At, ID: e.ID}
 		if q.From != nil && byTime(q.From.At, e.At, q.From.ID, e.ID) <= 0 {
 			continue
 		}
-		if len(page.Items) == q.Limit || examined == store.Examined {
+		if filling.Full() || examined == store.Examined {
 			return page, nil // Next is where the last one examined was
 		}
 		examined++
 		page.Next = &at
 		if externalMatches(e, q) {
 			page.Items = append(page.Items, e)
+			filling.AddReceipt(e)
 		}
 	}
 	page.Next = nil

@@ -33,6 +33,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Races", raceCases()},
 		{"Flows", flowListCases()},
 		{"Pages", pageCases()},
+		{"Large", largeCases()},
 		{"Steps", stepCases()},
 		{"Events", eventCases()},
 		{"Stats", statsCases()},
