@@ -39,7 +39,7 @@ lint:
 
 # The long form of the tests of faults, each of which is in `make test` in a short one.
 faults: test-tools
-	$(GO) test -race -v -timeout 2h -count 1 ./faults -rounds 20 -freeze 45s -timers 20000 -races 1000 -meetings 1000 -readers 50 -changes 1000
+	$(GO) test -race -v -timeout 2h -count 1 ./faults -rounds 20 -freeze 130s -timers 20000 -races 1000 -meetings 1000 -readers 50 -changes 1000
 	$(GO) test -v -timeout 1h -count 1 ./cmd/server -run Soak -soak 10m
 	$(GO) test -race -timeout 1h -count 1 ./internal/httpapi -run Generated -generated 500
 

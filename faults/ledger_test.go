@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"bytes"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net"
@@ -38,13 +39,34 @@ type request struct {
 	key                string // the Idempotency-Key, "" for none
 	batch              bool
 	effects            []effect
+	caller             *caller // nil where nobody says who they are
 
 	repeated time.Time // when it was sent again, the last time; zero where it was not
 	replayed bool      // the repeat was answered with a stored answer
+	troubles []trouble // each time that it was not made, or nobody knows
+}
+
+// trouble is what came in place of a success.
+type trouble struct {
+	at     time.Time
+	err    error  // nil where there was an answer
+	detail string // of the answer
+}
+
+// note keeps what came in place of a success.
+func (r *request) note(answer servertest.Answer, err error) {
+	var p struct{ Detail string }
+	if err == nil && (answer.Problem() == "" || answer.Decode(&p) != nil) {
+		return
+	}
+	r.troubles = append(r.troubles, trouble{time.Now(), err, p.Detail})
 }
 
 // send sends the request to a server.
 func (r *request) send(c *servertest.Client) (servertest.Answer, error) {
+	if r.caller != nil {
+		c = c.As(r.caller.key)
+	}
 	if r.key == "" {
 		return c.Send(r.method, r.path, r.body)
 	}
@@ -61,7 +83,10 @@ func (r *request) settle(f fate) {
 
 // ledger is what all clients know. It is safe for concurrent use.
 type ledger struct {
-	mu       sync.Mutex
+	callers  []*caller // with none, nobody needs a key
+	database *sql.DB   // where there are callers
+
+	mu       sync.Mutex // guards the rest
 	requests []*request
 	odd      []string // answers that should never be given
 	count    [3]int   // requests by the fate of their first effect, as first answered
@@ -74,6 +99,7 @@ func (l *ledger) record(r *request, answer servertest.Answer, err error, took ti
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.slowest = max(l.slowest, took)
+	r.note(answer, err)
 	switch {
 	case err == nil:
 		l.odd = append(l.odd, r.judge(answer)...)
@@ -171,6 +197,7 @@ func (l *ledger) repeat(r *request, at time.Time, answer servertest.Answer, err 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.repeats++
+	r.note(answer, err)
 	doubtful := r.effects[0].fate == unknown
 	switch {
 	case err == nil:
@@ -214,6 +241,9 @@ func (l *ledger) check(s *snapshot) []string {
 			there += min(1, len(events))
 			if wrong := e.compare(events); wrong != "" {
 				found = append(found, fmt.Sprintf("%s (%s %s, key %q, flow %s, %s %q)", wrong, r.method, r.path, r.key, e.flow, e.kind, e.mark))
+			}
+			if len(events) > 0 && r.caller != nil && events[0].Actor != r.caller.name {
+				found = append(found, fmt.Sprintf("flow %s: %q was sent by %s, and the trail says %s", e.flow, e.mark, r.caller.name, events[0].Actor))
 			}
 			if len(events) > 0 && !r.repeated.IsZero() && r.replayed != events[0].at().Before(r.repeated) {
 				found = append(found, fmt.Sprintf("flow %s: %q was made at %s and repeated at %v, replayed: %v",

@@ -41,6 +41,7 @@ type load struct {
 	ledger  *ledger
 	servers []*servertest.Server
 	hot     []string // flows that all workers change at once
+	foreign string   // a flow that only the first caller covers; "" where nobody needs a key
 	stop    chan struct{}
 	working sync.WaitGroup
 	numbers *atomic.Int64 // for marks
@@ -58,20 +59,37 @@ func startLoadOf(t *testing.T, servers []*servertest.Server, l *ledger, persiste
 	t.Helper()
 	g := &load{t: t, ledger: l, servers: servers, stop: make(chan struct{}), numbers: new(atomic.Int64), persistent: persistent}
 	g.numbers.Store(int64(len(l.requests)) * 100) // past the marks of the rounds before
-	setUp := &worker{load: g}
 	for range hotFlows {
-		id, f := setUp.create("managed")
-		if f != made {
-			t.Fatalf("a flow could not be created: %v", l.odd)
-		}
-		g.hot = append(g.hot, id)
+		g.hot = append(g.hot, g.prepare(g.caller(len(l.callers)-1))) // whose flows every other covers
+	}
+	if len(l.callers) > 0 {
+		g.foreign = g.prepare(l.callers[0])
 	}
 	for i := range workers {
-		w := &worker{load: g, server: i % len(servers)}
+		w := &worker{load: g, server: i % len(servers), caller: g.caller(i)}
 		g.working.Go(w.work)
 	}
 	t.Cleanup(g.finish) // where the test gives up half-way
 	return g
+}
+
+// caller is one of the ledger's, in turn; nil where there are none.
+func (g *load) caller(i int) *caller {
+	if len(g.ledger.callers) == 0 {
+		return nil
+	}
+	return g.ledger.callers[i%len(g.ledger.callers)]
+}
+
+// prepare makes a flow of one caller, before the load begins.
+func (g *load) prepare(by *caller) (id string) {
+	g.t.Helper()
+	w := &worker{load: g, caller: by}
+	id, f := w.create("managed")
+	if f != made {
+		g.t.Fatalf("a flow could not be created: %v", g.ledger.odd)
+	}
+	return id
 }
 
 // awaitMore waits until so many more changes were acknowledged than now.
@@ -102,12 +120,16 @@ func (g *load) finish() {
 // worker is one client.
 type worker struct {
 	load   *load
-	server int // the one it talks to
+	server int     // the one it talks to
+	caller *caller // who it is, nil where nobody needs a key
 }
 
 // work tells stories until the load is stopped.
 func (w *worker) work() {
 	stories := []func(){w.life, w.life, w.patchHot, w.patchHot, w.patchHot, w.observeHot, w.batchHot, w.mirror}
+	if w.caller != nil && w.caller != w.load.ledger.callers[0] {
+		stories = append(stories, w.trespass)
+	}
 	for !w.stopped() {
 		stories[rand.IntN(len(stories))]()
 	}
@@ -137,6 +159,7 @@ func (w *worker) mark() string { return fmt.Sprintf("mark-%d", w.load.numbers.Ad
 
 // send sends a request and records what comes of it. Without an answer the worker goes on with the next server.
 func (w *worker) send(r *request) fate {
+	r.caller = w.caller
 	began := time.Now()
 	answer, err := r.send(w.load.servers[w.server].Client)
 	f := w.load.ledger.record(r, answer, err, time.Since(began))
@@ -152,9 +175,15 @@ func (w *worker) send(r *request) fate {
 	return f
 }
 
+// lastTries is how often a persistent worker repeats a request when the load has ended: all servers are up then.
+const lastTries = 10
+
 // persist repeats a request at one server after the other until it is made, if it can be repeated.
 func (w *worker) persist(r *request, f fate) fate {
-	for f != made && (f == notMade || r.key != "") && !w.stopped() {
+	for last := 0; f != made && (f == notMade || r.key != "") && last < lastTries; {
+		if w.stopped() {
+			last++
+		}
 		w.moveOn()
 		w.pause()
 		at := time.Now()
@@ -197,9 +226,12 @@ func (w *worker) command(flowID, verb, kind, body string) fate {
 // create makes a flow, under an id of its own so that it can be found without an answer.
 func (w *worker) create(mode string) (id string, f fate) {
 	id = uuid.NewString()
-	mark := w.mark()
-	body := fmt.Sprintf(`{"id": %q, "mode": %q, "controller_id": "faults", "goal": "Survive", "owner_session_key": "faults", "state": {%q: 1.10}}`,
-		id, mode, mark)
+	mark, owner := w.mark(), "faults"
+	if w.caller != nil {
+		owner = w.caller.owner
+	}
+	body := fmt.Sprintf(`{"id": %q, "mode": %q, "controller_id": "faults", "goal": "Survive", "owner_session_key": %q, "state": {%q: 1.10}}`,
+		id, mode, owner, mark)
 	r := &request{method: http.MethodPost, path: "/flows", body: body, key: w.key(), effects: []effect{{flow: id, kind: "created", mark: mark}}}
 	if mode == "mirrored" {
 		r.effects[0].revision = -1
@@ -291,10 +323,7 @@ func (w *worker) batchHot() {
 func verify(t *testing.T, what string, c *servertest.Client, l *ledger) {
 	t.Helper()
 	repeated := l.repeatUnknown(c)
-	s, err := takeSnapshot(c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := l.takeSnapshot(t, c)
 	found := append(s.check(), l.check(s)...)
 	for i, wrong := range found {
 		if i == 20 {

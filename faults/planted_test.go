@@ -77,13 +77,13 @@ func plants(e, last event, before string) []plant {
 func TestChecker_FindsPlantedDamage(t *testing.T) {
 	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, url string, _ int) {
-		servers := servertest.StartAll(t, servertest.Options{Database: url}, 1)
-		c, l := servers[0].Client, &ledger{}
+		servers, l := startWithKeys(t, servertest.Options{Database: url}, 1)
+		c := servers[0].Client
 		load := startLoad(t, servers, l)
 		load.awaitMore(100)
 		load.finish()
 		db := servertest.OpenDatabase(t, url)
-		all := plants(target(t, load, c))
+		all := append(plants(target(t, load, c)), drift(t, url, 1), drift(t, url, -1))
 		for _, p := range all {
 			execute(t, db, p.damage)
 			inside, outside := find(t, c, l)
@@ -107,10 +107,7 @@ func TestChecker_FindsPlantedDamage(t *testing.T) {
 // find runs both halves of the checker: what contradicts itself, and what contradicts the clients.
 func find(t *testing.T, c *servertest.Client, l *ledger) (inside, outside []string) {
 	t.Helper()
-	s, err := takeSnapshot(c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := l.takeSnapshot(t, c)
 	return s.check(), l.check(s)
 }
 
@@ -118,7 +115,7 @@ func find(t *testing.T, c *servertest.Client, l *ledger) (inside, outside []stri
 // set one and the same member of the state; before is the state between them.
 func target(t *testing.T, g *load, c *servertest.Client) (e, last event, before string) {
 	t.Helper()
-	w, id := &worker{load: g}, g.hot[0]
+	w, id := &worker{load: g, caller: g.caller(0)}, g.hot[0]
 	read := func() *snapshot {
 		s, err := takeSnapshot(c)
 		if err != nil {

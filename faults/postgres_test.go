@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -14,6 +15,9 @@ import (
 	"taskflow/internal/pg/pgtest"
 	"taskflow/internal/servertest"
 )
+
+// walWriter is the process of PostgreSQL that syncs what nobody waits for.
+const walWriter = "select pid from pg_stat_activity where backend_type = 'walwriter'"
 
 // again is how soon servers must serve after their database is back.
 const again = 10 * time.Second
@@ -80,8 +84,7 @@ func awaitUnavailable(t *testing.T, s *servertest.Server, path string) {
 func TestKillPostgres(t *testing.T) {
 	t.Parallel()
 	cluster := durableCluster(t)
-	servers := servertest.StartAll(t, servertest.Options{Database: cluster.URL("postgres")}, 2)
-	l := &ledger{}
+	servers, l := startWithKeys(t, servertest.Options{Database: cluster.URL("postgres")}, 2)
 	for round := range *rounds {
 		load := startLoad(t, servers, l)
 		load.awaitMore(50 + rand.IntN(200))
@@ -107,7 +110,13 @@ func TestKillPostgres(t *testing.T) {
 		verify(t, fmt.Sprintf("kill %d of PostgreSQL", round+1), servers[0].Client, l)
 	}
 	checkLogs(t, servers)
-	// A database that is back soon costs no request its answer: the server asks what became of the commit, and says so.
+	wantMet(t, servers, l)
+}
+
+// wantMet holds that a kill of the database has met changes. One that is back soon costs no request its answer: the server
+// asks what became of the commit, and says so.
+func wantMet(t *testing.T, servers []*servertest.Server, l *ledger) {
+	t.Helper()
 	asked := slices.ContainsFunc(servers, func(s *servertest.Server) bool { return strings.Contains(s.Log(), "found out about the commit") })
 	if _, notMade, unanswered := l.counts(); notMade+unanswered == 0 && !asked {
 		t.Error("no kill has met a change: they came at quiet moments")
@@ -120,11 +129,10 @@ func TestKillPostgres(t *testing.T) {
 func TestKillPostgres_Control(t *testing.T) {
 	t.Parallel()
 	cluster := durableCluster(t, "synchronous_commit=off", "wal_buffers=64MB", "autovacuum=off", "bgwriter_lru_maxpages=0", "checkpoint_timeout=1h")
-	servers := servertest.StartAll(t, servertest.Options{Database: cluster.URL("postgres")}, 2)
-	l := &ledger{}
+	servers, l := startWithKeys(t, servertest.Options{Database: cluster.URL("postgres")}, 2)
 	load := startLoad(t, servers, l)
 	load.awaitMore(50)
-	stopWALWriter(t, cluster.URL("postgres"))
+	freezeProcess(t, servertest.OpenDatabase(t, cluster.URL("postgres")), walWriter)
 	load.awaitMore(100)
 	kill(t, cluster)
 	start(t, cluster)
@@ -132,7 +140,13 @@ func TestKillPostgres_Control(t *testing.T) {
 		s.AwaitReady(again)
 	}
 	load.finish()
-	inside, outside := find(t, servers[0].Client, l)
+	wantLosses(t, "without synchronous commits", servers[0].Client, l)
+}
+
+// wantLosses holds that the checker finds acknowledged changes to be lost, and nothing that contradicts itself.
+func wantLosses(t *testing.T, what string, c *servertest.Client, l *ledger) {
+	t.Helper()
+	inside, outside := find(t, c, l)
 	lost := 0
 	for _, wrong := range outside {
 		if strings.HasPrefix(wrong, "an acknowledged change is lost") {
@@ -140,22 +154,23 @@ func TestKillPostgres_Control(t *testing.T) {
 		}
 	}
 	acknowledged, _, unanswered := l.counts()
-	t.Logf("without synchronous commits: %d requests acknowledged, %d left in doubt, %d acknowledged changes lost", acknowledged, unanswered, lost)
+	t.Logf("%s: %d requests acknowledged, %d left in doubt, %d acknowledged changes lost", what, acknowledged, unanswered, lost)
 	if lost == 0 || len(inside) > 0 {
-		t.Errorf("%d acknowledged changes are found lost, want some; the rest contradicts itself in %q, want nothing", lost, inside)
+		t.Errorf("%s %d acknowledged changes are found lost, want some; the rest contradicts itself in %q, want nothing", what, lost, inside)
 	}
 }
 
-func stopWALWriter(t *testing.T, url string) {
+// freezeProcess stops the process of a database that a query names, and returns how to let it go on.
+func freezeProcess(t *testing.T, db *sql.DB, query string) (thaw func()) {
 	t.Helper()
-	const writer = "select pid from pg_stat_activity where backend_type = 'walwriter'"
 	var pid int
-	if err := servertest.OpenDatabase(t, url).QueryRowContext(t.Context(), writer).Scan(&pid); err != nil {
-		t.Fatalf("looking for the WAL writer: %v", err)
+	if err := db.QueryRowContext(t.Context(), query).Scan(&pid); err != nil {
+		t.Fatalf("%s: %v", query, err)
 	}
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Fatalf("stopping the WAL writer: %v", err)
+		t.Fatalf("stopping process %d: %v", pid, err)
 	}
+	return func() { _ = syscall.Kill(pid, syscall.SIGCONT) }
 }
 
 // TestPostgresComesLate starts a server before its database.

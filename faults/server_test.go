@@ -12,8 +12,7 @@ import (
 func TestKillServer(t *testing.T) {
 	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, url string, n int) {
-		servers := servertest.StartAll(t, servertest.Options{Database: url}, n)
-		l := &ledger{}
+		servers, l := startWithKeys(t, servertest.Options{Database: url}, n)
 		for round := range *rounds {
 			load := startLoad(t, servers, l)
 			load.awaitMore(50 + rand.IntN(200))

@@ -40,6 +40,8 @@ type snapshot struct {
 	events map[string][]event // by flow, in the order of the feed
 	steps  map[string][]servertest.Step
 	seqs   []int64 // of all events, in the order of the feed
+	// open is how many open flows the database has counted for each caller, by name; nil where nobody needs a key.
+	open map[string]int64
 }
 
 func takeSnapshot(c *servertest.Client) (*snapshot, error) {
@@ -86,7 +88,7 @@ func (s *snapshot) check() []string {
 			found = append(found, fmt.Sprintf("flow %s: %s", id, wrong))
 		}
 	}
-	return found
+	return append(found, s.checkOpen()...)
 }
 
 // checkFlow replays a flow's trail and compares.

@@ -21,8 +21,7 @@ func TestPromoteStandby(t *testing.T) {
 			t.Fatalf("making a standby: %v", err)
 		}
 		stopAfter(t, standby)
-		servers := servertest.StartAll(t, servertest.Options{Database: pgtest.PrimaryURL("postgres", primary, standby)}, 2)
-		l := &ledger{}
+		servers, l := startWithKeys(t, servertest.Options{Database: pgtest.PrimaryURL("postgres", primary, standby)}, 2)
 		load := startLoad(t, servers, l)
 		load.awaitMore(100 + rand.IntN(200))
 		kill(t, primary)
@@ -39,5 +38,34 @@ func TestPromoteStandby(t *testing.T) {
 		load.finish()
 		verify(t, fmt.Sprintf("promotion %d", round+1), servers[0].Client, l)
 		checkLogs(t, servers)
+		wantMet(t, servers, l)
 	}
+}
+
+// TestPromoteStandby_Control shows that TestPromoteStandby would find losses: with a standby that the primary does not wait
+// for, and that is sent nothing in the last moments, the same kill loses acknowledged changes. What is left is whole.
+func TestPromoteStandby_Control(t *testing.T) {
+	t.Parallel()
+	primary := durableCluster(t)
+	standby, err := primary.Standby(t.Context())
+	if err != nil {
+		t.Fatalf("making a standby: %v", err)
+	}
+	stopAfter(t, standby)
+	db := servertest.OpenDatabase(t, primary.URL("postgres"))
+	execute(t, db, []string{"alter system set synchronous_standby_names = ''", "select pg_reload_conf()"})
+	servers, l := startWithKeys(t, servertest.Options{Database: pgtest.PrimaryURL("postgres", primary, standby)}, 2)
+	load := startLoad(t, servers, l)
+	load.awaitMore(50)
+	freezeProcess(t, db, "select pid from pg_stat_replication")
+	load.awaitMore(100)
+	kill(t, primary)
+	if err := standby.Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range servers {
+		s.AwaitReady(again)
+	}
+	load.finish()
+	wantLosses(t, "with an asynchronous standby", servers[0].Client, l)
 }

@@ -2,9 +2,12 @@ package faults_test
 
 import (
 	"bufio"
+	"bytes"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -22,7 +25,7 @@ import (
 func TestSynced_SQLite(t *testing.T) {
 	path := realPath(t)
 	s := servertest.Start(t, servertest.Options{Database: "sqlite:" + path})
-	r := trace(t, s.PID(), path)
+	r := trace(t, s.PID(), sqliteOverHTTP(path))
 	changeOneByOne(t, s.Client)
 	if code, _ := s.Stop(); code != 0 {
 		t.Errorf("the server ended with %d", code)
@@ -45,7 +48,7 @@ func TestSynced_ControlSQLite(t *testing.T) {
 			stop, url, pid := startInserter(t, path, setting)
 			c := servertest.NewClient(t, url)
 			c.Call(t, http.StatusOK, http.MethodPost, "/", "") // makes the table
-			r := trace(t, pid, path)
+			r := trace(t, pid, sqliteOverHTTP(path))
 			const inserts = 5
 			for range inserts {
 				c.Call(t, http.StatusOK, http.MethodPost, "/", "")
@@ -58,6 +61,72 @@ func TestSynced_ControlSQLite(t *testing.T) {
 			t.Logf("synchronous=%s: %d of %d answers came before their sync", setting, len(r.early), r.answers)
 		})
 	}
+}
+
+// TestSynced_PostgresInOrder watches the system calls of the processes of PostgreSQL that serve the server: none says that a
+// commit is done before what it has written to the log is synced. The process that syncs the log for others is stopped, so each
+// has to do it for itself. As the server answers a change once it has heard of its commit, that is before it is acknowledged.
+// With synchronous_commit=off the same eyes see no sync.
+func TestSynced_PostgresInOrder(t *testing.T) {
+	for _, synchronous := range []string{"on", "off"} {
+		t.Run("synchronous_commit="+synchronous, func(t *testing.T) {
+			cluster := durableCluster(t, "synchronous_commit="+synchronous, "wal_sync_method=fdatasync", "wal_buffers=64MB", "autovacuum=off")
+			s := servertest.Start(t, servertest.Options{Database: cluster.URL("postgres")})
+			s.Create(t) // so that there is a connection for changes
+			db := servertest.OpenDatabase(t, cluster.URL("postgres"))
+			defer freezeProcess(t, db, walWriter)()
+			var backends []*tracer
+			for _, pid := range serving(t, db) {
+				r, err := tryTrace(t, pid, watch{
+					stored:  func(path string) bool { return strings.Contains(path, "/pg_wal/") },
+					success: func(sent []byte) bool { return bytes.Contains(sent, []byte("C\x00\x00\x00\x0bCOMMIT\x00")) },
+				})
+				if errors.Is(err, fs.ErrPermission) { // PostgreSQL runs as somebody else: what it counts itself must do, in TestSynced_Postgres
+					t.Logf("not watched: this process may not trace PostgreSQL: %v", err)
+					return
+				}
+				if err != nil {
+					t.Fatalf("tracing: %v", err)
+				}
+				backends = append(backends, r)
+			}
+			changeOneByOne(t, s.Client)
+			if code, _ := s.Stop(); code != 0 {
+				t.Errorf("the server ended with %d", code)
+			}
+			var early []string
+			var commits, syncs int64
+			for _, r := range backends {
+				r.await(t)
+				early, commits, syncs = append(early, r.early...), commits+r.answers, syncs+r.syncs
+			}
+			if synced := syncs >= syncedChanges && len(early) == 0; commits < syncedChanges || synced != (synchronous == "on") {
+				t.Errorf("of %d commits %d were told before their sync, of which there were %d: %v", commits, len(early), syncs, early)
+			}
+			t.Logf("%d commits were told of, with %d syncs before them; %d came too early", commits, syncs, len(early))
+		})
+	}
+}
+
+// serving lists the processes of PostgreSQL that serve the server under test.
+func serving(t *testing.T, db *sql.DB) (pids []int) {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), "select pid from pg_stat_activity where application_name = 'taskflow' and backend_type = 'client backend'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var pid int
+		if err := rows.Scan(&pid); err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	if err := rows.Err(); err != nil || len(pids) == 0 {
+		t.Fatalf("the server is connected to no process: %v", err)
+	}
+	return pids
 }
 
 // realPath is where a database may be made, without symbolic links: as the kernel names it.

@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -16,15 +17,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tracer watches the system calls of a process that writes to a SQLite file and answers over HTTP, and notes each answer
-// of success that left the process while something that it had written to the file or its log was not synced yet.
+// tracer watches the system calls of a process that writes to files and answers by a connection, and notes each answer of
+// success that left the process while something that it had written was not synced yet.
 //
 // It is the part of strace that is needed, so that no program has to be installed. The process must be a descendant of
 // this one, which every system allows to be traced.
 type tracer struct {
-	pid      int
-	database string
-	memory   *os.File // the process's
+	pid    int
+	watch  watch
+	memory *os.File // the process's
 
 	calls   map[int]call     // under way, by thread
 	written map[string]int64 // by file, the number of the last write to it
@@ -37,6 +38,20 @@ type tracer struct {
 	ended                  chan struct{} // with the process
 }
 
+// watch is what a tracer looks for.
+type watch struct {
+	stored  func(path string) bool // whether what is written to a file is what must be synced
+	success func(sent []byte) bool // whether what is sent is, or holds, an answer of success
+}
+
+// sqliteOverHTTP is a server on SQLite: it writes to the database's file and its log.
+func sqliteOverHTTP(database string) watch {
+	return watch{
+		stored:  func(path string) bool { return path == database || path == database+"-wal" },
+		success: func(sent []byte) bool { return bytes.HasPrefix(sent, []byte("HTTP/1.1 2")) },
+	}
+}
+
 // call is a system call: its number, its arguments, and of a sync, the last write before it.
 type call struct {
 	number  uint64
@@ -45,16 +60,25 @@ type call struct {
 	covered int64
 }
 
-// trace begins to watch a process, until it ends. database is the path of its SQLite file.
-func trace(t *testing.T, pid int, database string) *tracer {
+// trace begins to watch a process, until it ends.
+func trace(t *testing.T, pid int, w watch) *tracer {
 	t.Helper()
-	memory, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	r, err := tryTrace(t, pid, w)
 	if err != nil {
 		t.Fatalf("tracing: %v", err)
 	}
+	return r
+}
+
+// tryTrace is trace for a process that may belong to somebody else, and that this one may then not trace.
+func tryTrace(t *testing.T, pid int, w watch) (*tracer, error) {
+	memory, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		return nil, err
+	}
 	t.Cleanup(func() { memory.Close() })
 	r := &tracer{
-		pid: pid, database: database, memory: memory, ended: make(chan struct{}),
+		pid: pid, watch: w, memory: memory, ended: make(chan struct{}),
 		calls: map[int]call{}, written: map[string]int64{}, synced: map[string]int64{},
 	}
 	seized := make(chan error, 1)
@@ -62,10 +86,7 @@ func trace(t *testing.T, pid int, database string) *tracer {
 		defer close(r.ended)
 		r.run(seized)
 	}()
-	if err := <-seized; err != nil {
-		t.Fatalf("tracing: %v", err)
-	}
-	return r
+	return r, <-seized
 }
 
 // run traces, on one thread: it is never given back, and its end lets go of the process. The thread must have no children
@@ -175,7 +196,7 @@ func (r *tracer) stopped(thread int) error {
 // enter notes what is about to be written, synced or answered.
 func (r *tracer) enter(c call) call {
 	switch c.number {
-	case unix.SYS_WRITE, unix.SYS_PWRITE64, unix.SYS_FSYNC, unix.SYS_FDATASYNC:
+	case unix.SYS_WRITE, unix.SYS_PWRITE64, unix.SYS_SENDTO, unix.SYS_FSYNC, unix.SYS_FDATASYNC:
 	default:
 		return c
 	}
@@ -184,11 +205,10 @@ func (r *tracer) enter(c call) call {
 		return c // it fails there too
 	}
 	c.path = path
-	stored := path == r.database || path == r.database+"-wal"
 	switch {
 	case c.number == unix.SYS_FSYNC || c.number == unix.SYS_FDATASYNC:
 		c.covered = r.written[path]
-	case stored:
+	case r.watch.stored(path):
 		r.writes++
 		r.written[path] = r.writes
 	case strings.HasPrefix(path, "socket:"):
@@ -199,9 +219,8 @@ func (r *tracer) enter(c call) call {
 
 // answer judges what is about to leave by a connection.
 func (r *tracer) answer(c call) {
-	const success = "HTTP/1.1 2"
-	start := make([]byte, min(uint64(len(success)), c.args[2]))
-	if _, err := r.memory.ReadAt(start, int64(c.args[1])); err != nil || string(start) != success {
+	sent := make([]byte, min(1<<16, c.args[2]))
+	if _, err := r.memory.ReadAt(sent, int64(c.args[1])); err != nil || !r.watch.success(sent) {
 		return
 	}
 	r.answers++

@@ -82,8 +82,14 @@ func eachStore(t *testing.T, test func(t *testing.T, api *client), changes ...fu
 // servePostgres starts a server on a PostgreSQL database of its own.
 func servePostgres(t testing.TB, changes ...func(*setup)) *client {
 	t.Helper()
+	return openPostgres(t, pgtest.Database(t), changes...)
+}
+
+// openPostgres starts a server on the database at an address.
+func openPostgres(t testing.TB, address string, changes ...func(*setup)) *client {
+	t.Helper()
 	s := newSetup(changes)
-	db, err := pg.Open(t.Context(), pgtest.Database(t), pg.Options{})
+	db, err := pg.Open(t.Context(), address, pg.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package servertest
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 type Client struct {
 	URL  string // http://host:port
 	http *http.Client
+	key  string // "" where it says nothing of who it is
 }
 
 // clientTimeout is longer than any request may take.
@@ -34,6 +36,16 @@ func NewClientOver(transport http.RoundTripper, url string) *Client {
 	return &Client{URL: url, http: &http.Client{Transport: transport, Timeout: clientTimeout}}
 }
 
+// As is a client of the same server that sends an API key or a token with each request. It shares the connections.
+func (c *Client) As(key string) *Client { return &Client{URL: c.URL, http: c.http, key: key} }
+
+// identify says who sends a request.
+func (c *Client) identify(request *http.Request) {
+	if c.key != "" {
+		request.Header.Set("Authorization", "Bearer "+c.key)
+	}
+}
+
 // Answer is a whole answer.
 type Answer struct {
 	Status int
@@ -47,9 +59,14 @@ var ErrHalfAnswer = errors.New("half an answer")
 // Send sends one request; header are names and values in turn. An error means that no whole answer came: none at all, but
 // where it is ErrHalfAnswer.
 func (c *Client) Send(method, path, body string, header ...string) (Answer, error) {
+	return c.SendWithin(context.Background(), method, path, body, header...)
+}
+
+// SendWithin is Send for a request that is given up when ctx ends.
+func (c *Client) SendWithin(ctx context.Context, method, path, body string, header ...string) (Answer, error) {
 	// net/http repeats a request that has an Idempotency-Key, if it has no body or one that can be read again. The reader's
 	// type hides that it can, and the key is hidden below.
-	request, err := http.NewRequest(method, c.URL+path, struct{ io.Reader }{strings.NewReader(body)})
+	request, err := http.NewRequestWithContext(ctx, method, c.URL+path, struct{ io.Reader }{strings.NewReader(body)})
 	if err != nil {
 		return Answer{}, err
 	}
@@ -59,6 +76,7 @@ func (c *Client) Send(method, path, body string, header ...string) (Answer, erro
 	} else {
 		request.Header.Set("Content-Type", "application/json")
 	}
+	c.identify(request)
 	for i := 0; i+1 < len(header); i += 2 {
 		if header[i] == "Idempotency-Key" {
 			request.Header["idempotency-key"] = []string{header[i+1]} // unseen by net/http, which sends it all the same
@@ -125,6 +143,7 @@ type Event struct {
 	Revision int64           `json:"revision"`
 	Kind     string          `json:"kind"`
 	Payload  json.RawMessage `json:"payload"`
+	Actor    string          `json:"actor"`
 	At       string          `json:"at"`
 }
 

@@ -31,6 +31,7 @@ func (c *Client) Stream(ctx context.Context, path string, header ...string) (*St
 		return nil, err
 	}
 	request.Header.Set("Accept", "text/event-stream")
+	c.identify(request)
 	for i := 0; i+1 < len(header); i += 2 {
 		request.Header.Set(header[i], header[i+1])
 	}
