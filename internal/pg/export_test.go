@@ -82,9 +82,9 @@ var Fixed = map[string]string{
 	"erase awaited": eraseAwaited, "select tail": selectTail, "gathered": selectGathered,
 }
 
-// WriteStatements are the statements that write w, with their arguments.
-func WriteStatements(w store.Writes) []*pgx.QueuedQuery {
+// WriteStatements are the statements that write w over what was loaded, with their arguments.
+func WriteStatements(w store.Writes, loaded store.Snapshot) []*pgx.QueuedQuery {
 	var batch pgx.Batch
-	queueWrites(&batch, &w)
+	queueWrites(&batch, &w, &loaded)
 	return batch.QueuedQueries
 }

@@ -15,7 +15,7 @@ import (
 const (
 	loadExternalEvents = `select ` + externalColumns + ` from external_events x where x.id = any($1::uuid[])`
 
-	upsertExternalEvents = `
+	insertExternalEvents = `
 insert into external_events (id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows,
     flow_count, owners, traceparent)
 select id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows, flow_count, owners,
@@ -23,7 +23,9 @@ select id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outco
 from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::json[], $6::text[], $7::timestamptz[],
     $8::timestamptz[], $9::text[], $10::json[], $11::bigint[], $12::text[], $13::text[])
     as u(id, topic, correlation_id, flow_id, payload, actor, at, expires_at, outcome, flows, flow_count, owners,
-    traceparent)
+    traceparent)`
+
+	upsertExternalEvents = insertExternalEvents + `
 on conflict (id) do update set topic = excluded.topic, correlation_id = excluded.correlation_id,
     flow_id = excluded.flow_id, payload = excluded.payload, actor = excluded.actor, at = excluded.at,
     expires_at = excluded.expires_at, outcome = excluded.outcome, flows = excluded.flows,
@@ -55,11 +57,22 @@ func queueLoadExternalEvents(batch *pgx.Batch, ids []uuid.UUID, snapshot *store.
 	}))
 }
 
+// loadedEvents tells which external events were there when they were loaded, by their ids or as kept for a pair.
+func loadedEvents(loaded *store.Snapshot) func(*flows.ExternalEvent) bool {
+	return func(e *flows.ExternalEvent) bool {
+		return loaded.Events[e.ID] != nil ||
+			slices.ContainsFunc(loaded.Buffered[e.Pair], func(kept *flows.ExternalEvent) bool { return kept.ID == e.ID })
+	}
+}
+
 // queueExternalEvents writes in the order of ids.
-func queueExternalEvents(batch *pgx.Batch, events []*flows.ExternalEvent) {
+func queueExternalEvents(batch *pgx.Batch, sql string, events []*flows.ExternalEvent) {
+	if len(events) == 0 {
+		return
+	}
 	type event = *flows.ExternalEvent
 	events = slices.SortedFunc(slices.Values(events), func(a, b event) int { return compareIDs(a.ID, b.ID) })
-	batch.Queue(upsertExternalEvents,
+	batch.Queue(sql,
 		column(events, func(e event) [16]byte { return e.ID }),
 		column(events, func(e event) string { return e.Pair.Topic }),
 		column(events, func(e event) string { return e.Pair.CorrelationID }),

@@ -69,6 +69,7 @@ func (t *tx) Load(need store.Need) (store.Snapshot, error) {
 		return store.Snapshot{}, err
 	}
 	matchWaiting(need.Match, &snapshot)
+	t.loaded = snapshot
 	return snapshot, nil
 }
 

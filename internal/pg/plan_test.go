@@ -347,16 +347,23 @@ func TestPlansOfWrites(t *testing.T) {
 	page, err := s.Flows(t.Context(), store.FlowQuery{Owners: flows.Everyone, Limit: 20})
 	must(t, err)
 	var w store.Writes
-	for _, f := range page.Items {
+	recorded := store.Snapshot{Steps: map[store.StepKey]*flows.Step{}, Events: map[uuid.UUID]*flows.ExternalEvent{},
+		Answers: map[store.AnswerKey]*store.Answer{}}
+	for i, f := range page.Items {
 		f.Wait = waitFor(f, flows.Pair{Topic: "t", CorrelationID: f.ID.String()})
 		w.Updated = append(w.Updated, store.FlowUpdate{Flow: f, State: true, Labels: true, Wait: true})
 		w.ExternalEvents = append(w.ExternalEvents, newExternalEvent(f.Wait.Pairs()[0]))
 		w.Events = append(w.Events, eventOf(f, "writer"))
-		w.Steps = append(w.Steps, &flows.Step{ID: uuid.New(), FlowID: f.ID, RunID: "run", Runtime: flows.Managed, Task: "t",
+		w.Steps = append(w.Steps, &flows.Step{ID: uuid.New(), FlowID: f.ID, RunID: "new run", Runtime: flows.Managed, Task: "t",
 			Status: flows.StepFailed, Result: json.RawMessage("null")})
+		w.Answers = append(w.Answers, store.Answer{Key: store.AnswerKey{byte(i)}, Response: []byte("{}")})
+		recorded.Steps[store.StepKey{FlowID: f.ID, RunID: "new run"}] = w.Steps[i]
+		recorded.Events[w.ExternalEvents[i].ID] = w.ExternalEvents[i]
+		recorded.Answers[w.Answers[i].Key] = &w.Answers[i]
 	}
 	exec(t, conn, "begin")
-	for _, statement := range pg.WriteStatements(w) {
+	statements := slices.Concat(pg.WriteStatements(w, store.Snapshot{}), pg.WriteStatements(w, recorded)) // as new, and once more
+	for _, statement := range statements {
 		var text []byte
 		sql := "explain (analyze, format json, timing off, costs off) " + statement.SQL
 		if err := conn.QueryRow(t.Context(), sql, statement.Arguments...).Scan(&text); err != nil {

@@ -67,7 +67,7 @@ func (s *Store) commit(ctx context.Context, t *tx) (fault, error) {
 	sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
 	var batch pgx.Batch
-	queueWrites(&batch, &t.writes)
+	queueWrites(&batch, &t.writes, &t.loaded)
 	var tag pgconn.CommandTag
 	batch.Queue("commit").Exec(func(answer pgconn.CommandTag) error {
 		tag = answer
@@ -104,6 +104,7 @@ type tx struct {
 	hooks  *Hooks
 	begun  bool
 	xid    string // the transaction's id in the database
+	loaded store.Snapshot
 	writes store.Writes
 	err    error // the first error of the database
 }

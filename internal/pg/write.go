@@ -62,22 +62,28 @@ insert into flow_labels (key, value, created_at, flow_id)
 select key, value, created_at, flow_id
 from unnest($1::text[], $2::text[], $3::timestamptz[], $4::uuid[]) as u(key, value, created_at, flow_id)`
 
-	upsertSteps = `
+	// What the load found is replaced, everything else is inserted: each row of an insert that looks out for conflicts is
+	// written, and confirmed by a second record in the log.
+	insertSteps = `
 insert into steps (id, flow_id, run_id, runtime, task, status, child_session_key, result, observed_at, created_at,
     updated_at)
 select id, flow_id, run_id, runtime, task, status, child_session_key, result, observed_at, created_at, updated_at
 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::json[],
     $9::timestamptz[], $10::timestamptz[], $11::timestamptz[])
-    as u(id, flow_id, run_id, runtime, task, status, child_session_key, result, observed_at, created_at, updated_at)
+    as u(id, flow_id, run_id, runtime, task, status, child_session_key, result, observed_at, created_at, updated_at)`
+
+	upsertSteps = insertSteps + `
 on conflict (flow_id, run_id) do update set runtime = excluded.runtime, task = excluded.task,
     status = excluded.status, child_session_key = excluded.child_session_key, result = excluded.result,
     observed_at = excluded.observed_at, updated_at = excluded.updated_at`
 
-	upsertAnswers = `
+	insertAnswers = `
 insert into answers (key, fingerprint, response, created_at, owners)
 select key, fingerprint, response, created_at, owners
 from unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::timestamptz[], $5::text[])
-    as u(key, fingerprint, response, created_at, owners)
+    as u(key, fingerprint, response, created_at, owners)`
+
+	upsertAnswers = insertAnswers + `
 on conflict (key) do update set fingerprint = excluded.fingerprint, response = excluded.response,
     created_at = excluded.created_at, owners = excluded.owners`
 
@@ -101,8 +107,8 @@ from counter, unnest($1::uuid[], $2::bigint[], $3::text[], $4::json[], $5::text[
     $7::text[]) with ordinality as u(flow_id, revision, kind, payload, actor, at, traceparent, n)`
 )
 
-// queueWrites queues the statements that write w.
-func queueWrites(batch *pgx.Batch, w *store.Writes) {
+// queueWrites queues the statements that write w over what was loaded.
+func queueWrites(batch *pgx.Batch, w *store.Writes, loaded *store.Snapshot) {
 	if len(w.Erased) > 0 {
 		ids := distinct(w.Erased)
 		for _, statement := range []string{eraseEvents, eraseSteps, eraseFlows} {
@@ -115,20 +121,15 @@ func queueWrites(batch *pgx.Batch, w *store.Writes) {
 	queueUpdated(batch, w.Updated)
 	queueLabels(batch, w)
 	queueAwaited(batch, w)
-	if len(w.Steps) > 0 {
-		queueSteps(batch, w.Steps)
-	}
-	if len(w.Answers) > 0 {
-		batch.Queue(upsertAnswers,
-			column(w.Answers, func(a store.Answer) []byte { return a.Key[:] }),
-			column(w.Answers, func(a store.Answer) []byte { return a.Fingerprint[:] }),
-			column(w.Answers, func(a store.Answer) []byte { return a.Response }),
-			column(w.Answers, func(a store.Answer) time.Time { return a.CreatedAt }),
-			column(w.Answers, func(a store.Answer) string { return string(a.Owners) }))
-	}
-	if len(w.ExternalEvents) > 0 {
-		queueExternalEvents(batch, w.ExternalEvents)
-	}
+	recorded, added := split(w.Steps, func(s *flows.Step) bool { return loaded.Steps[store.StepKey{FlowID: s.FlowID, RunID: s.RunID}] != nil })
+	queueSteps(batch, upsertSteps, recorded)
+	queueSteps(batch, insertSteps, added)
+	expired, answers := split(w.Answers, func(a store.Answer) bool { return loaded.Answers[a.Key] != nil })
+	queueAnswers(batch, upsertAnswers, expired)
+	queueAnswers(batch, insertAnswers, answers)
+	settled, published := split(w.ExternalEvents, loadedEvents(loaded))
+	queueExternalEvents(batch, upsertExternalEvents, settled)
+	queueExternalEvents(batch, insertExternalEvents, published)
 	if len(w.Open) > 0 {
 		queueOpen(batch, w.Open)
 	}
@@ -290,9 +291,37 @@ func queueLabels(batch *pgx.Batch, w *store.Writes) {
 	}
 }
 
-func queueSteps(batch *pgx.Batch, steps []*flows.Step) {
+// split tells the rows that were found from those that are new.
+func split[T any](rows []T, found func(T) bool) (recorded, added []T) {
+	for _, row := range rows {
+		if found(row) {
+			recorded = append(recorded, row)
+		} else {
+			added = append(added, row)
+		}
+	}
+	return recorded, added
+}
+
+func queueAnswers(batch *pgx.Batch, sql string, answers []store.Answer) {
+	if len(answers) == 0 {
+		return
+	}
+	type answer = store.Answer
+	batch.Queue(sql,
+		column(answers, func(a answer) []byte { return a.Key[:] }),
+		column(answers, func(a answer) []byte { return a.Fingerprint[:] }),
+		column(answers, func(a answer) []byte { return a.Response }),
+		column(answers, func(a answer) time.Time { return a.CreatedAt }),
+		column(answers, func(a answer) string { return string(a.Owners) }))
+}
+
+func queueSteps(batch *pgx.Batch, sql string, steps []*flows.Step) {
+	if len(steps) == 0 {
+		return
+	}
 	type step = *flows.Step
-	batch.Queue(upsertSteps,
+	batch.Queue(sql,
 		column(steps, func(s step) [16]byte { return s.ID }),
 		column(steps, func(s step) [16]byte { return s.FlowID }),
 		column(steps, func(s step) string { return s.RunID }),

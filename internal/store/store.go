@@ -196,15 +196,15 @@ type Writes struct {
 	Erased  []uuid.UUID // with their steps and events
 	Created []*flows.Flow
 	Updated []FlowUpdate
-	// Steps are inserted, or replace the recorded step of the same (FlowID, RunID); ID and CreatedAt of a recorded
+	// Steps are inserted, or replace the step of the same (FlowID, RunID) that Load found; ID and CreatedAt of a recorded
 	// step stay as they are.
 	Steps []*flows.Step
 	// Events are appended to the trail in this order; Seq is handed out by the store, in commit order over all
 	// writers: a reader that has seen a Seq never later finds a new event below it. The store does not write Seq back.
 	Events []flows.Event
-	// ExternalEvents are inserted, or replace the recorded one of the same id.
+	// ExternalEvents are inserted, or replace the one of the same id that Load found.
 	ExternalEvents []*flows.ExternalEvent
-	// Answers replace a stored answer of the same key (one that has expired).
+	// Answers are inserted, or replace the stored answer of the same key (one that has expired) that Load found.
 	Answers []Answer
 	// Open changes the counts of open flows, by the caller that created them. A count never goes below zero. The release
 	// before does not keep them: flows that it ends while both run stay counted.

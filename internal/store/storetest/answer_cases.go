@@ -12,7 +12,7 @@ import (
 func answerCases() []testCase {
 	return []testCase{
 		{"Stored", "Response is opaque here.", testAnswerStored},
-		{"Replaced", "Answers replace a stored answer of the same key.", testAnswerReplaced},
+		{"Replaced", "Answers are inserted, or replace the stored answer of the same key that Load found.", testAnswerReplaced},
 		{"Swept", "SweepAnswers deletes at most limit stored answers that were recorded before the given time, and " +
 			"returns how many it deleted.", testAnswersSwept},
 		{"SweptEmpty", "SweepAnswers returns how many it deleted.", testNothingToSweep},

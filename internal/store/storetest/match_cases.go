@@ -28,7 +28,7 @@ func matchCases() []testCase {
 func bufferedCases() []testCase {
 	return []testCase{
 		{"OldestFirst", "Buffered are the kept events of Need.Await, oldest first.", testBuffered},
-		{"Consumed", "ExternalEvents are inserted, or replace the recorded one of the same id.", testConsumed},
+		{"Consumed", "ExternalEvents are inserted, or replace the one of the same id that Load found.", testConsumed},
 		{"Targets", "Buffered are those that are for any flow or for one of Need.Flows.", testBufferedTargets},
 		{"InTheWay", "Some may have expired, but none stands in the way of one that has not.", testInTheWay},
 		{"ByID", "Events are those of Need.Events that exist.", testEventsByID},

@@ -145,6 +145,9 @@ func (tx *memoryTx) checkRows(w store.Writes, writable func(flow uuid.UUID) bool
 		if steps[stepKey(s)] || !writable(s.FlowID) {
 			return tx.wrong("step %q is written twice, or its flow %s is missing or not loaded", s.RunID, s.FlowID)
 		}
+		if tx.m.steps[stepKey(s)] != nil && !slices.Contains(tx.need.Steps, stepKey(s)) && !slices.Contains(w.Erased, s.FlowID) {
+			return tx.wrong("step %q is recorded and was not loaded", s.RunID)
+		}
 		steps[stepKey(s)] = true
 	}
 	for _, e := range w.Events {
@@ -210,6 +213,9 @@ func (tx *memoryTx) checkExternal(list []*flows.ExternalEvent) error {
 			slices.Contains(tx.need.Events, e.ID)
 		if written[e.ID] || !loaded {
 			return tx.wrong("external event %s is written twice, or was not loaded by its pair or its id", e.ID)
+		}
+		if tx.m.arrived[e.ID] != nil && !slices.Contains(tx.need.Events, e.ID) && !slices.Contains(tx.need.Await, e.Pair) {
+			return tx.wrong("external event %s is recorded and was not loaded", e.ID)
 		}
 		written[e.ID] = true
 	}

@@ -50,7 +50,7 @@ func apply(ctx context.Context, s store.Updater, now time.Time, commands ...flow
 // One that is still delivering is offered again in the same way.
 func post(ctx context.Context, s store.Updater, now time.Time, e flows.ExternalEvent) (flows.ExternalEvent, error) {
 	match := store.Match{Pair: e.Pair, Owners: e.Owners}
-	need := store.Need{Match: []store.Match{match}}
+	need := store.Need{Match: []store.Match{match}, Events: []uuid.UUID{e.ID}}
 	if e.FlowID != nil {
 		need.Owned = append(need.Owned, store.OwnedFlow{ID: *e.FlowID, Owners: e.Owners})
 	}
