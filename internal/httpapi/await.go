@@ -11,8 +11,13 @@ import (
 	"taskflow/internal/store"
 )
 
-// maxWait is the longest that a request may wait for something new.
-const maxWait = 60 * time.Second
+const (
+	// maxWait is the longest that a request may wait for something new.
+	maxWait = 60 * time.Second
+	// reread is how often a request that waits for news of one flow looks for the flow as well: that it was erased is no
+	// event, and may have been another server's doing.
+	reread = 5 * time.Second
+)
 
 // parseWait reads how long a Prefer header (RFC 7240) asks to wait, and caps it; ok is false where it does not ask. Other
 // preferences are passed over.
@@ -39,7 +44,8 @@ func parseWait(prefer *string) (wait time.Duration, ok bool, err error) {
 func applied(wait time.Duration) string { return fmt.Sprintf("wait=%d", int(wait.Seconds())) }
 
 // await calls look until it has found something, and at least once: again whenever an event that matches q was committed,
-// and for the last time when wait is over or the server stops. Each call has the time of an ordinary request.
+// every now and then where q is of one flow, and for the last time when wait is over or the server stops. Each call has the
+// time of an ordinary request.
 func (a *api) await(ctx context.Context, wait time.Duration, q store.EventQuery, look func(context.Context) (found bool, err error)) error {
 	found, err := look(ctx)
 	if found || err != nil || wait == 0 {
@@ -74,14 +80,19 @@ func (a *api) await(ctx context.Context, wait time.Duration, q store.EventQuery,
 		if found || err != nil || waiting.Err() != nil {
 			return err
 		}
-		if err := untilNews(waiting, follower); err != nil {
+		if err := untilNews(waiting, follower, q.FromFlow); err != nil {
 			return err
 		}
 	}
 }
 
-// untilNews returns when there is an event to follow, or ctx has ended.
-func untilNews(ctx context.Context, follower *engine.Follower) error {
+// untilNews returns when there is an event to follow, or ctx has ended; of one flow, also when it is time to look for it.
+func untilNews(ctx context.Context, follower *engine.Follower, ofFlow bool) error {
+	if ofFlow {
+		var done context.CancelFunc
+		ctx, done = context.WithTimeout(ctx, reread)
+		defer done()
+	}
 	for {
 		events, more, err := follower.Take(ctx)
 		if len(events) > 0 || ctx.Err() != nil {

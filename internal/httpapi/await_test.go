@@ -87,10 +87,19 @@ func TestFlowWaitsForItsChange(t *testing.T) {
 			t.Errorf("it waited for %v", took)
 		}
 		api.get(noFlow(), `If-None-Match: "2"`, "Prefer: wait=60").problem(404, "not-found")
+	}, counted)
+}
 
-		api.post(flow+"/cancel", "").want(200)
-		gone := api.meanwhile(flow, 2, func() { api.erase(flow).want(204) }, `If-None-Match: "3"`, "Prefer: wait=1")
-		gone.problem(404, "not-found") // it was erased meanwhile
+// TestWaitEndsWithItsFlow: a flow that is erased, which is no event, is not waited for to the end.
+func TestWaitEndsWithItsFlow(t *testing.T) {
+	eachStore(t, func(t *testing.T, api *client) {
+		for _, of := range []string{"", "/events?after=1000000"} {
+			flow, began := api.inStatus("cancelled"), time.Now()
+			api.meanwhile(flow+of, 2, func() { api.erase(flow).want(204) }, `If-None-Match: "2"`, "Prefer: wait=60").problem(404, "not-found")
+			if took := time.Since(began); took > 40*time.Second {
+				t.Errorf("%s: it waited for %v", of, took)
+			}
+		}
 	}, counted)
 }
 
