@@ -4,7 +4,7 @@ GO      ?= go
 SERVER  := bin/server
 OAS     := internal/httpapi/oas
 
-.PHONY: run build test test-tools generate check-generated format vet lint faults bench bench-goals bench-large bench-growth screenshots clean
+.PHONY: run build test test-tools generate check-generated format vet lint faults fuzz bench bench-goals bench-large bench-growth screenshots clean
 
 run: build ## build and start the server on the embedded database
 	$(SERVER)
@@ -42,6 +42,12 @@ faults: test-tools
 	$(GO) test -race -v -timeout 2h -count 1 ./faults -rounds 20 -freeze 130s -timers 20000 -races 1000 -meetings 1000 -readers 50 -changes 1000
 	$(GO) test -v -timeout 1h -count 1 ./cmd/server -run Soak -soak 10m
 	$(GO) test -race -timeout 1h -count 1 ./internal/httpapi -run Generated -generated 500
+	$(MAKE) fuzz
+
+# Each fuzz target for FUZZTIME; their seeds are in `make test`.
+FUZZTIME ?= 30s
+fuzz: test-tools
+	GO=$(GO) scripts/fuzz $(FUZZTIME)
 
 bench: build ## this server against its baselines, on one machine, in one run
 	$(GO) run ./bench compare
