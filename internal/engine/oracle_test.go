@@ -213,6 +213,10 @@ func (o *oracle) commit(w store.Writes) {
 	}
 	for _, s := range w.Steps {
 		need.Flows = append(need.Flows, s.FlowID)
+		need.Steps = append(need.Steps, store.StepKey{FlowID: s.FlowID, RunID: s.RunID})
+	}
+	for _, e := range w.ExternalEvents {
+		need.Events = append(need.Events, e.ID)
 	}
 	err := o.store.Update(context.Background(), func(tx store.Tx) error {
 		if _, err := tx.Load(need); err != nil {
