@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -93,7 +94,7 @@ func TestTokens_KeysMustBeSafe(t *testing.T) {
 		}
 	}
 	issuer := authtest.Start(t)
-	issuer.SetKeysURL("http://keys.example/")
+	issuer.SetKeysURL(strings.Replace(issuer.URL, "127.0.0.1", "0.0.0.0", 1) + "/keys") // it answers there, and that is no name of this machine
 	tokens := tokensOf(t, issuer)
 	if _, err := tokens.caller(t.Context(), issuer.Token(nil)); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("a token by keys over http: %v", err)
