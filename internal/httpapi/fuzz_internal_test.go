@@ -72,16 +72,19 @@ func TestGuard_BoundsWhatItKeeps(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)
 	}
-	for _, one := range []string{"[]", "{}", `{"":0}`, "0", `{"":{}}`, `[""]`} {
+	for one, cost := range map[string]int{"[]": 1, "{}": objectCost, `{"":0}`: objectCost + 1, "0": 1, `{"":{}}`: 2 * objectCost, `[""]`: 2} {
+		body := func(n int) []byte { return []byte("[" + strings.Repeat(one+",", n-1) + one + "]") }
+		most := (mostValues(maxBody) - 1) / cost // the array itself is one
 		before := heap()
-		var kept any
-		for n := maxBody / (len(one) + 1); kept == nil; n = n * 9 / 10 {
-			kept, _ = guardJSON([]byte("["+strings.Repeat(one+",", n-1)+one+"]"), maxDepth, mostValues(maxBody))
-		}
+		kept, err := guardJSON(body(most), maxDepth, mostValues(maxBody))
 		size := heap() - before
 		runtime.KeepAlive(kept)
-		if size < maxBody/100 || size > 20*maxBody {
-			t.Errorf("%s: %d bytes are kept of a body, want at most 20 times the limit of %d", one, size, maxBody)
+		if err != nil || size < maxBody/100 || size > 20*maxBody {
+			t.Errorf("%d times %s: %v, %d bytes are kept, want at most 20 times the limit of %d", most, one, err, size, maxBody)
+		}
+		var p *problem
+		if _, err := guardJSON(body(most+1), maxDepth, mostValues(maxBody)); !errors.As(err, &p) || p.slug != slugPayloadTooLarge {
+			t.Errorf("%d times %s: %v", most+1, one, err)
 		}
 	}
 }

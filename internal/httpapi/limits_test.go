@@ -217,7 +217,7 @@ func TestBodiesOfManyValues(t *testing.T) {
 		fill := func(one string, bytes int) string {
 			return "[" + strings.Repeat(one+",", bytes/(len(one)+1)-1) + one + "]"
 		}
-		for _, one := range []string{"[]", "{}", `{"":0}`, "0", "[[]]", `""`, `{"":{"":0}}`} {
+		for _, one := range []string{"[]", `{"":0}`, "0"} {
 			body := fill(one, maxBody-200)
 			for path, body := range map[string]string{
 				flow + "/state": `{"patch":` + body + `}`, "/batch": `{"commands":[{"method":"POST","path":"` + flow + `/state","body":{"patch":` + body + `}}]}`,
@@ -233,7 +233,7 @@ func TestBodiesOfManyValues(t *testing.T) {
 		waiting, url := api.callback(callbackWait)
 		api.post(url, fill("[]", 1<<19)).want(200) // kept as it came: nothing of it is decoded
 		api.get(waiting).has("/state/resume_event/0", "[]")
-		for _, one := range []string{"0", "[0]", `{"n":1}`, `{"id":12345678,"name":"x"}`} {
+		for _, one := range []string{"0", `{"n":1}`} {
 			api.post(flow+"/state", `{"patch":`+fill(one, maxState-2)+`}`).want(200)
 		}
 		var commands []string
