@@ -129,6 +129,20 @@ func setDefault(field *int64, value int64) {
 // serve starts a server over a store, and stops both when the test ends.
 func serve(t testing.TB, db store.Store, s setup) *client {
 	t.Helper()
+	c := build(t, db, s)
+	server := httptest.NewUnstartedServer(c.api)
+	if s.server != nil {
+		s.server(server.Config)
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	c.url, c.http = server.URL, noRedirects(server.Client())
+	return c
+}
+
+// build puts a server together over a store, and closes both when the test ends. It does not listen yet.
+func build(t testing.TB, db store.Store, s setup) *client {
+	t.Helper()
 	logged := &logBuffer{}
 	logger := slog.New(slog.NewTextHandler(logged, nil))
 	s.options.Logger, s.engine.Logger = logger, logger
@@ -175,14 +189,8 @@ func serve(t testing.TB, db store.Store, s setup) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(api.Close)
-	server := httptest.NewUnstartedServer(api)
-	if s.server != nil {
-		s.server(server.Config)
-	}
-	server.Start()
-	t.Cleanup(server.Close)
 	return &client{
-		t: t, url: server.URL, http: noRedirects(server.Client()), api: api, store: db, faulty: faulty, stopEngine: stop, closeStore: closeStore, logged: logged, reads: counter, keys: keys,
+		t: t, api: api, store: db, faulty: faulty, stopEngine: stop, closeStore: closeStore, logged: logged, reads: counter, keys: keys,
 	}
 }
 
@@ -251,6 +259,7 @@ type client struct {
 	http *http.Client
 
 	api    *httpapi.Server
+	pipes  *pipes // where inBubble made the client
 	store  store.Store
 	faulty *storetest.Faulty
 	// stopEngine and closeStore may be called before the test's end, which calls them again.

@@ -19,7 +19,11 @@ import (
 // stream opens a live stream that ends with the test.
 func (c *client) stream(path string, header ...string) *servertest.Stream {
 	c.t.Helper()
-	s, err := servertest.NewClient(c.t, c.url).Stream(c.t.Context(), path, header...)
+	other := servertest.NewClient(c.t, c.url)
+	if c.pipes != nil {
+		other = servertest.NewClientOver(c.http.Transport, c.url)
+	}
+	s, err := other.Stream(c.t.Context(), path, header...)
 	if err != nil {
 		c.t.Fatalf("stream of %s: %v", path, err)
 	}

@@ -29,6 +29,11 @@ func NewClient(t testing.TB, url string) *Client {
 	return &Client{URL: url, http: &http.Client{Transport: transport, Timeout: clientTimeout}}
 }
 
+// NewClientOver makes a client whose requests go over the caller's transport.
+func NewClientOver(transport http.RoundTripper, url string) *Client {
+	return &Client{URL: url, http: &http.Client{Transport: transport, Timeout: clientTimeout}}
+}
+
 // Answer is a whole answer.
 type Answer struct {
 	Status int

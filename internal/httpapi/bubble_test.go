@@ -1,0 +1,110 @@
+package httpapi_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"taskflow/internal/store/storetest"
+)
+
+// pipes are connections in memory, which hold nothing: a write waits until it is read. With them a server and its clients
+// can live in a bubble, where time is as the test needs it.
+type pipes struct {
+	server  *http.Server
+	dialled chan net.Conn
+	closed  chan struct{}
+	once    sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.dialled:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case p.dialled <- server:
+		return client, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// inBubble runs a test against a server over a store in memory, in a bubble.
+func inBubble(t *testing.T, test func(t *testing.T, api *client), changes ...func(*setup)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(changes)
+		setDefault(&s.options.SchemaVersion, 1)
+		api := build(t, storetest.NewMemory(time.Now), s)
+		p := &pipes{server: &http.Server{Handler: api.api}, dialled: make(chan net.Conn), closed: make(chan struct{})}
+		served := make(chan error, 1)
+		go func() { served <- p.server.Serve(p) }() // ends with Close below
+		transport := &http.Transport{DialContext: p.dial}
+		giveUp := time.AfterFunc(5*time.Minute, func() { _ = p.server.Close() }) // a test that waits for what does not come
+		t.Cleanup(func() {
+			giveUp.Stop()
+			transport.CloseIdleConnections()
+			_ = p.server.Close()
+			<-served
+		})
+		api.pipes, api.url, api.http = p, "http://taskflow", noRedirects(&http.Client{Transport: transport})
+		test(t, api)
+	})
+}
+
+// after lets time pass in a bubble.
+func after(d time.Duration) { <-time.After(d) }
+
+// TestStreamGivesSignsOfLife: 15 s after the last thing that was sent, with the place that the stream has come to where its
+// filters have kept from the client what lies between.
+func TestStreamGivesSignsOfLife(t *testing.T) {
+	inBubble(t, func(t *testing.T, api *client) {
+		s := api.stream("/events?after=0&kind=started")
+		began := time.Now()
+		expect := func(at time.Duration, id, comment, event string) {
+			t.Helper()
+			m, err := s.Next()
+			if err != nil || m.ID != id || m.Comment != comment || m.Event != event || time.Since(began) != at {
+				t.Errorf("%+v, %v at %v; want id %q, comment %q, event %q at %v", m, err, time.Since(began), id, comment, event, at)
+			}
+		}
+		expect(0, "", "", "") // how soon to come again
+		flow := api.created("")
+		expect(15*time.Second, "1", ":", "")
+		expect(30*time.Second, "", ":", "")
+		after(7 * time.Second)
+		api.post(flow+"/start", "").want(200)
+		api.post(flow+"/state", `{"patch":{}}`).want(200)
+		expect(37*time.Second, "2", "", "started")
+		expect(52*time.Second, "3", ":", "")
+		if s.Last() != "3" {
+			t.Errorf("the client goes on from %q", s.Last())
+		}
+		// Who comes again with the id of a sign of life misses nothing, and sees nothing twice.
+		s.Close()
+		second := api.running("")
+		again := api.stream("/events", "Last-Event-ID", "3")
+		wantStream(t, "from a sign of life on", again, []int64{4, 5})
+		if e := api.get("/events?after=3").events(); len(e) != 2 || "/flows/"+e[0].FlowID != second {
+			t.Errorf("the trail goes on with %+v", e)
+		}
+	})
+}
