@@ -2,8 +2,11 @@ package httpapi_test
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -73,6 +76,9 @@ func inBubble(t *testing.T, test func(t *testing.T, api *client), changes ...fun
 // after lets time pass in a bubble.
 func after(d time.Duration) { <-time.After(d) }
 
+// large is a patch that no buffer on the way takes.
+var large = `{"patch":{"a":"` + strings.Repeat("x", 100_000) + `"}}`
+
 // TestStreamGivesSignsOfLife: 15 s after the last thing that was sent, with the place that the stream has come to where its
 // filters have kept from the client what lies between.
 func TestStreamGivesSignsOfLife(t *testing.T) {
@@ -107,4 +113,28 @@ func TestStreamGivesSignsOfLife(t *testing.T) {
 			t.Errorf("the trail goes on with %+v", e)
 		}
 	})
+}
+
+// TestSlowReaderLosesItsKey: one that takes long for the events of a batch gets no more of them once its key is revoked, but
+// for the one that is on its way.
+func TestSlowReaderLosesItsKey(t *testing.T) {
+	inBubble(t, func(t *testing.T, all *client) {
+		kate := all.as("kate")
+		flow := "/flows/" + kate.create("").ID
+		for range 4 {
+			kate.post(flow+"/state", large).want(200)
+		}
+		s := kate.stream("/events?after=0", "Authorization", kate.credentials)
+		if seqs := take(t, s, 2); fmt.Sprint(seqs) != "[1 2]" { // the third is on its way
+			t.Fatalf("events %v", seqs)
+		}
+		if err := all.store.RevokeAPIKey(t.Context(), strings.Split(all.keys["kate"], "_")[1]); err != nil {
+			t.Fatal(err)
+		}
+		after(6 * time.Second)
+		take(t, s, 1)
+		if e, err := s.NextEvent(); err != io.EOF {
+			t.Errorf("6 s after its key was revoked the stream goes on with event %d, %v", e.Seq, err)
+		}
+	}, twoTenants)
 }

@@ -100,7 +100,6 @@ func (s *stream) serve(w http.ResponseWriter) error {
 	if s.request.method == http.MethodHead {
 		return nil
 	}
-	out := &streamWriter{w: w, connection: s.request.connection, patience: s.api.options.StreamPatience}
 	if err := s.request.unhurried(); err != nil {
 		return err
 	}
@@ -110,6 +109,7 @@ func (s *stream) serve(w http.ResponseWriter) error {
 	}
 	ctx, cancel := s.api.untilStopping(s.request.open)
 	defer cancel()
+	out := &streamWriter{ctx: ctx, w: w, connection: s.request.connection, patience: s.api.options.StreamPatience}
 	err := out.send([]byte(begin))
 	if err == nil {
 		err = s.follow(ctx, out)
@@ -144,10 +144,11 @@ func (s *stream) follow(ctx context.Context, out *streamWriter) error {
 			return err
 		}
 		if len(events) > 0 {
-			if err := out.sendAll(events); err != nil {
+			last := events[len(events)-1].Seq
+			if err := s.sendAll(ctx, out, events, doubt.C); err != nil {
 				return err
 			}
-			told = events[len(events)-1].Seq
+			told = last
 			silence.Reset(heartbeat)
 		}
 		select {
@@ -166,6 +167,25 @@ func (s *stream) follow(ctx context.Context, out *streamWriter) error {
 		case <-more:
 		}
 	}
+}
+
+// sendAll sends events, and lets go of each as it is sent: a slow reader may take minutes for all of them. So there is
+// room for doubt between any two.
+func (s *stream) sendAll(ctx context.Context, out *streamWriter, events []*engine.FeedEntry, doubt <-chan time.Time) error {
+	for i, e := range events {
+		select {
+		case <-doubt:
+			if err := s.api.stillAllowed(ctx); err != nil {
+				return err
+			}
+		default:
+		}
+		if err := out.write(e.Encoded(appendFrame)); err != nil {
+			return err
+		}
+		events[i] = nil
+	}
+	return out.connection.Flush()
 }
 
 // stillAllowed looks at a reader's credentials once more: they may have been revoked, or have expired, since the stream or
@@ -191,20 +211,12 @@ func signOfLife(told, position int64) []byte {
 	return []byte(":\n\n")
 }
 
-// streamWriter writes to a client that has patience long for each write.
+// streamWriter writes to a client that has patience long for each write, until ctx ends.
 type streamWriter struct {
+	ctx        context.Context
 	w          http.ResponseWriter
 	connection *http.ResponseController
 	patience   time.Duration
-}
-
-func (s *streamWriter) sendAll(events []*engine.FeedEntry) error {
-	for _, e := range events {
-		if err := s.write(e.Encoded(appendFrame)); err != nil {
-			return err
-		}
-	}
-	return s.connection.Flush()
 }
 
 func (s *streamWriter) send(text []byte) error {
@@ -216,6 +228,9 @@ func (s *streamWriter) send(text []byte) error {
 
 func (s *streamWriter) write(text []byte) error {
 	if err := s.connection.SetWriteDeadline(time.Now().Add(s.patience)); err != nil {
+		return err
+	}
+	if err := s.ctx.Err(); err != nil {
 		return err
 	}
 	_, err := s.w.Write(text)
