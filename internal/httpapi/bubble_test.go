@@ -115,6 +115,32 @@ func TestStreamGivesSignsOfLife(t *testing.T) {
 	})
 }
 
+// TestStalledReaderHoldsUpNoStop: a server that stops does not wait for one that reads nothing, and does not blame it.
+func TestStalledReaderHoldsUpNoStop(t *testing.T) {
+	seen := watcher{make(chan string, 100)}
+	inBubble(t, func(t *testing.T, api *client) {
+		flow := api.running("")
+		api.stream("/events")
+		api.post(flow+"/state", large).want(200)
+		after(time.Second) // until the stream is being written to
+		began := time.Now()
+		api.api.StopAccepting()
+		stopping, cancel := context.WithTimeout(t.Context(), 6500*time.Millisecond)
+		defer cancel()
+		if err := api.pipes.server.Shutdown(stopping); err != nil {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		for _, want := range []string{"streams +1", "streams -1"} {
+			if got := <-seen.told; got != want {
+				t.Errorf("told %q, want %q", got, want)
+			}
+		}
+		if strings.Contains(api.logged.String(), "slow reader") {
+			t.Errorf("the log says\n%s", api.logged.String())
+		}
+	}, func(s *setup) { s.options.Observer, s.options.StreamPatience = seen, time.Minute })
+}
+
 // TestSlowReaderLosesItsKey: one that takes long for the events of a batch gets no more of them once its key is revoked, but
 // for the one that is on its way.
 func TestSlowReaderLosesItsKey(t *testing.T) {

@@ -25,6 +25,8 @@ const (
 	// recheck is how often the credentials of a stream's caller are looked at. With the age of the keys that are looked
 	// at, it keeps a revoked one from reading on for 5 s.
 	recheck = time.Second
+	// farewell is how long a write may take once the server stops: a reader that does not read must not hold it up.
+	farewell = time.Second
 )
 
 // stream is a live stream of audit events as an answer of the generated server. It leaves through the same Visit methods
@@ -110,16 +112,23 @@ func (s *stream) serve(w http.ResponseWriter) error {
 	ctx, cancel := s.api.untilStopping(s.request.open)
 	defer cancel()
 	out := &streamWriter{ctx: ctx, w: w, connection: s.request.connection, patience: s.api.options.StreamPatience}
+	unlink := context.AfterFunc(ctx, out.hurry)
+	defer func() {
+		if !unlink() { // the last write may have given itself more time
+			out.hurry()
+		}
+	}()
 	err := out.send([]byte(begin))
 	if err == nil {
 		err = s.follow(ctx, out)
 	}
 	switch {
+	case s.api.accepting.Err() != nil: // the server is going
 	case errors.Is(err, os.ErrDeadlineExceeded): // ctx has ended too: net/http gives up a connection that fails
 		s.api.log.InfoContext(ctx, "a slow reader was cut off", "request_id", s.request.id)
 	case errors.As(err, new(*auth.Refused)):
 		s.api.log.InfoContext(ctx, "a stream ended with its reader's credentials", "request_id", s.request.id, "reason", err)
-	case ctx.Err() == nil: // else the client has gone, or the server is going
+	case ctx.Err() == nil: // else the client has gone
 		s.api.log.WarnContext(ctx, "a stream was cut off", "request_id", s.request.id, "error", err)
 	}
 	return nil
@@ -230,11 +239,16 @@ func (s *streamWriter) write(text []byte) error {
 	if err := s.connection.SetWriteDeadline(time.Now().Add(s.patience)); err != nil {
 		return err
 	}
-	if err := s.ctx.Err(); err != nil {
+	if err := s.ctx.Err(); err != nil { // looked at last, so that hurry has the last word on the deadline
 		return err
 	}
 	_, err := s.w.Write(text)
 	return err
+}
+
+// hurry gives what is being written, and the end of the stream, little time.
+func (s *streamWriter) hurry() {
+	_ = s.connection.SetWriteDeadline(time.Now().Add(farewell)) // a connection that is gone is in no hurry
 }
 
 // appendFrame is an event as a server-sent one. Its JSON has no line ends but between its values.
