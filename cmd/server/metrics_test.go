@@ -127,6 +127,7 @@ func TestMetrics(t *testing.T) {
 			{1, "taskflow_build_info", nil},
 			{0, "taskflow_database_retries_total", nil},
 			{0, "taskflow_streams", nil},
+			{0, "taskflow_streams_cut_off_total", nil},
 		} {
 			if n := value(got, c.name, c.labels...); n != c.want {
 				t.Errorf("%s%q is %v, want %v", c.name, c.labels, n, c.want)

@@ -115,6 +115,25 @@ func TestStreamGivesSignsOfLife(t *testing.T) {
 	})
 }
 
+// TestSlowReaderIsCounted: a stream whose client reads nothing is cut off when its patience ends, and told of.
+func TestSlowReaderIsCounted(t *testing.T) {
+	seen := watcher{make(chan string, 100)}
+	inBubble(t, func(t *testing.T, api *client) {
+		flow := api.running("")
+		s := api.stream("/events")
+		api.post(flow+"/state", large).want(200)
+		after(time.Minute)
+		if _, err := s.NextEvent(); err == nil || err == io.EOF {
+			t.Errorf("the stream ended with %v, want it cut off", err)
+		}
+		for _, want := range []string{"streams +1", "a stream cut off", "streams -1"} {
+			if got := <-seen.told; got != want {
+				t.Errorf("told %q, want %q", got, want)
+			}
+		}
+	}, func(s *setup) { s.options.Observer = seen })
+}
+
 // TestStalledReaderHoldsUpNoStop: a server that stops does not wait for one that reads nothing, and does not blame it.
 func TestStalledReaderHoldsUpNoStop(t *testing.T) {
 	seen := watcher{make(chan string, 100)}

@@ -26,6 +26,8 @@ type Observer interface {
 	Change(command, outcome string)
 	// Streams: so many live streams and requests that wait were opened, or with a minus sign closed.
 	Streams(opened int)
+	// StreamCutOff: a live stream was ended because its client did not read.
+	StreamCutOff()
 }
 
 // TraceRequest begins the span of a request. It returns the context that work for the request runs in, the W3C
@@ -39,6 +41,7 @@ type unobserved struct{}
 func (unobserved) Request(string, string, int, time.Duration, bool) {}
 func (unobserved) Change(string, string)                            {}
 func (unobserved) Streams(int)                                      {}
+func (unobserved) StreamCutOff()                                    {}
 
 // trace finds the request's place in a trace.
 func (a *api) trace(r *http.Request, info *request) (ctx context.Context, ended func(route, flow string, status int)) {

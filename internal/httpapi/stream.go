@@ -125,6 +125,7 @@ func (s *stream) serve(w http.ResponseWriter) error {
 	switch {
 	case s.api.accepting.Err() != nil: // the server is going
 	case errors.Is(err, os.ErrDeadlineExceeded): // ctx has ended too: net/http gives up a connection that fails
+		s.api.options.Observer.StreamCutOff()
 		s.api.log.InfoContext(ctx, "a slow reader was cut off", "request_id", s.request.id)
 	case errors.As(err, new(*auth.Refused)):
 		s.api.log.InfoContext(ctx, "a stream ended with its reader's credentials", "request_id", s.request.id, "reason", err)

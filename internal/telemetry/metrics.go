@@ -19,6 +19,7 @@ type Metrics struct {
 	requests       *children[requestLabels, requestSeries]
 	changes        *children[changeLabels, prometheus.Counter]
 	streams        prometheus.Gauge
+	cutOff         prometheus.Counter
 	commits        *children[commitLabels, prometheus.Observer]
 	batch          *children[string, prometheus.Observer]
 	conflicts      prometheus.Counter
@@ -96,6 +97,7 @@ func (m *Metrics) addHTTP() {
 		m.changes.get(changeLabels{command, "internal"})
 	}
 	m.streams = m.gauge("streams", "Live streams, and requests that wait, that are open.").WithLabelValues()
+	m.cutOff = m.counter("streams_cut_off_total", "Live streams that were ended because their client did not read.").WithLabelValues()
 }
 
 func (m *Metrics) addEngine() {
@@ -183,6 +185,9 @@ func (m *Metrics) Change(command, outcome string) {
 
 // Streams counts live streams and requests that wait up, or with a minus sign down.
 func (m *Metrics) Streams(opened int) { m.streams.Add(float64(opened)) }
+
+// StreamCutOff counts a live stream that was ended because its client did not read.
+func (m *Metrics) StreamCutOff() { m.cutOff.Inc() }
 
 // Committed counts a transaction of the engine.
 func (m *Metrics) Committed(work string, commands int, took time.Duration, outcome string) {
