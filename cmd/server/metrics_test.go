@@ -126,6 +126,7 @@ func TestMetrics(t *testing.T) {
 			{0, "taskflow_queue_depth", nil},
 			{1, "taskflow_build_info", nil},
 			{0, "taskflow_database_retries_total", nil},
+			{0, "taskflow_timers_overdue_seconds", nil},
 			{0, "taskflow_streams", nil},
 			{0, "taskflow_streams_cut_off_total", nil},
 		} {

@@ -86,6 +86,7 @@ func (w watch) api(o *httpapi.Options, c *telemetryConfig) {
 // gauges has the metrics read what is there now.
 func (w watch) gauges(changes *engine.Engine, db *database) {
 	w.metrics.WatchQueue(changes.QueueDepth)
+	w.metrics.WatchTimers(changes.Overdue)
 	w.metrics.WatchPools(db.pools)
 }
 

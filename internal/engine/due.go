@@ -24,6 +24,28 @@ type dueClock struct {
 
 	mu   sync.Mutex
 	next time.Time // by this process's monotonic clock; zero while the loop is at work
+	due  time.Time // of the earliest wait that was found last, by the same clock; zero where none ends by the clock
+}
+
+// found notes how far ahead the earliest wait is due.
+func (c *dueClock) found(in time.Duration, any bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.due = time.Time{}
+	if any {
+		c.due = time.Now().Add(in)
+	}
+}
+
+// Overdue is for how long the earliest wait that this server has found is due and has not ended; zero where none is. While
+// the database cannot be read it goes on from what was found last.
+func (e *Engine) Overdue() time.Duration {
+	e.clock.mu.Lock()
+	defer e.clock.mu.Unlock()
+	if e.clock.due.IsZero() {
+		return 0
+	}
+	return max(0, time.Since(e.clock.due))
 }
 
 // sleeping notes until when the loop is going to sleep.
@@ -85,6 +107,9 @@ func (e *Engine) fireOnce() (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
 	_, in, ok, err := e.store.NextDue(ctx)
+	if err == nil {
+		e.clock.found(in, ok)
+	}
 	switch {
 	case err != nil:
 		return firePoll, err

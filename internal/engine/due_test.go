@@ -87,6 +87,29 @@ func TestTimerFiresAtItsTimeAndNotBeforeAndOnce(t *testing.T) {
 	}
 }
 
+// TestOverdue: what is due and cannot be ended counts from its time on, until it has ended.
+func TestOverdue(t *testing.T) {
+	bubble(t, engine.Options{}, func(r *rig) {
+		want := func(when string, want time.Duration) {
+			r.Helper()
+			if got := r.engine.Overdue(); got != want {
+				r.Errorf("%s: overdue for %v, want %v", when, got, want)
+			}
+		}
+		want("with no wait", 0)
+		id := r.begin(timer(in(time.Second)))
+		after(900 * time.Millisecond)
+		want("before its time", 0)
+		gate := r.faulty.Block()
+		after(4100 * time.Millisecond)
+		want("while it cannot be ended", 4*time.Second)
+		gate.Release()
+		after(poll)
+		r.wantResumed("at last", id, flows.ResumedByTimer)
+		want("when it has ended", 0)
+	})
+}
+
 func TestEarlierWaitWakesTheLoop(t *testing.T) {
 	bubble(t, engine.Options{}, func(r *rig) {
 		late := r.begin(timer(in(400 * time.Millisecond)))

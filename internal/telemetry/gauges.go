@@ -16,6 +16,13 @@ func (m *Metrics) WatchQueue(depth func() (waiting, limit int)) {
 	read("queue_limit", "Requests that may wait before new ones are turned away.", func() int { _, n := depth(); return n })
 }
 
+// WatchTimers reads how long the earliest wait is overdue whenever the metrics are asked for.
+func (m *Metrics) WatchTimers(overdue func() time.Duration) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: "timers_overdue_seconds",
+		Help: "For how long the earliest wait that ends by the clock is due and has not ended."},
+		func() float64 { return overdue().Seconds() }))
+}
+
 // Pool is how a pool of database connections is used now. Waits counts those who had to wait for a connection since the
 // start, and Waited is how long they did, all together.
 type Pool struct {
