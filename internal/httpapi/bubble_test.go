@@ -61,7 +61,7 @@ func inBubble(t *testing.T, test func(t *testing.T, api *client), changes ...fun
 		served := make(chan error, 1)
 		go func() { served <- p.server.Serve(p) }() // ends with Close below
 		transport := &http.Transport{DialContext: p.dial}
-		giveUp := time.AfterFunc(2*time.Hour, func() { _ = p.server.Close() }) // a test that waits for what does not come
+		giveUp := time.AfterFunc(5*time.Minute, func() { _ = p.server.Close() }) // a test that waits for what does not come
 		t.Cleanup(func() {
 			giveUp.Stop()
 			transport.CloseIdleConnections()
@@ -157,7 +157,7 @@ func TestStalledReaderHoldsUpNoStop(t *testing.T) {
 		if strings.Contains(api.logged.String(), "slow reader") {
 			t.Errorf("the log says\n%s", api.logged.String())
 		}
-	}, func(s *setup) { s.options.Observer, s.options.StreamPatience = seen, time.Hour })
+	}, func(s *setup) { s.options.Observer, s.options.StreamPatience = seen, time.Minute })
 }
 
 // TestSlowReaderLosesItsKey: one that takes long for the events of a batch gets no more of them once its key is revoked, but
