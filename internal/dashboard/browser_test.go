@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -186,8 +187,8 @@ func (p *tab) look() string {
 	return shown[:min(len(shown), 4000)]
 }
 
-// spot is where to click on the first visible element of a selector that has the given words, once it is there and nothing
-// lies over it.
+// spot is where to click on the first visible element of a selector that has the given words, once it is there and stands
+// still, as somebody would aim who sees the page being filled, and nothing lies over it.
 func (p *tab) spot(selector, words string) (x, y float64) {
 	p.t.Helper()
 	spot := fmt.Sprintf(`(() => {
@@ -201,8 +202,9 @@ func (p *tab) spot(selector, words string) (x, y float64) {
 	})()`, quote(selector), quote(words))
 	var at []float64
 	err := servertest.Await(p.ctx, patience, func() bool {
+		before := at
 		at = eval[[]float64](p, spot)
-		return len(at) == 2
+		return len(at) == 2 && slices.Equal(at, before)
 	})
 	if err != nil {
 		p.t.Fatalf("nothing to click: %s %q\n%s", selector, words, p.look())

@@ -83,6 +83,7 @@ func TestNews_LeaveTheAddressOfACallback(t *testing.T) {
 	p := newTab(t, startBrowser(t), s.URL, 1280)
 	p.open("#/flows/" + id)
 	p.live()
+	p.await(`!!pick(".timeline summary")`) // the last part to come
 	p.click(".wait-panel summary", "Details")
 	p.await(`!pick(".wait-panel pre")`)
 	p.slowClick(".address button", "Copy the URL", func() {
