@@ -3,7 +3,9 @@ package pg
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"taskflow/internal/flows"
 	"taskflow/internal/store"
@@ -13,15 +15,14 @@ import (
 )
 
 // Reads of single flows that come while others are under way are gathered, and read by one statement: a busy server reads
-// many flows at the price of a few. An idle one reads each at once.
-const (
-	// readsAlone is how many reads are under way, each by a statement of its own, before others are gathered.
-	readsAlone = 2
-	// gatherers read what was gathered, each by one statement at a time.
-	gatherers = 2
-	// gathered is how many reads one statement takes at most.
-	gathered = 128
-)
+// many flows at the price of a few. An idle one reads each at once, by the caller itself.
+
+// gathered is how many reads one statement takes at most.
+const gathered = 128
+
+// gatherers is how many statements read what was gathered at a time: as many as there are committers, for the same reason.
+// On two cores a second one halves what each statement reads, and all reads together take a fifth more of the processor.
+func gatherers() int { return max(1, runtime.GOMAXPROCS(0)/4) }
 
 // A flow is found once for each row of p that names and covers it.
 const selectGathered = `select p.n, ` + flowColumns + `
@@ -31,10 +32,10 @@ const selectGathered = `select p.n, ` + flowColumns + `
 
 // flowReads gathers. Its goroutines live from start to stop.
 type flowReads struct {
-	store *Store
-	alone chan struct{} // holds a token for each read under way by itself
-	queue chan *flowRead
-	work  sync.WaitGroup
+	store    *Store
+	underWay atomic.Int64
+	queue    chan *flowRead
+	work     sync.WaitGroup
 }
 
 // flowRead is one read. The caller owns it until it is queued and again once done is closed.
@@ -47,8 +48,8 @@ type flowRead struct {
 }
 
 func startReads(s *Store) *flowReads {
-	r := &flowReads{store: s, alone: make(chan struct{}, readsAlone), queue: make(chan *flowRead, gathered)}
-	for range gatherers {
+	r := &flowReads{store: s, queue: make(chan *flowRead, gathered)}
+	for range gatherers() {
 		r.work.Go(r.gatherAll)
 	}
 	return r
@@ -62,11 +63,9 @@ func (r *flowReads) stop() {
 
 // flow reads one flow, or flows.ErrNotFound. The statement that reads it begins after the call.
 func (r *flowReads) flow(ctx context.Context, id uuid.UUID, owners flows.Owners) (*flows.Flow, error) {
-	select {
-	case r.alone <- struct{}{}:
-		defer func() { <-r.alone }()
+	defer r.underWay.Add(-1)
+	if r.underWay.Add(1) == 1 {
 		return r.store.flowAlone(ctx, id, owners)
-	default:
 	}
 	read := &flowRead{id: id, owners: owners, done: make(chan struct{})}
 	select {
@@ -84,6 +83,7 @@ func (r *flowReads) flow(ctx context.Context, id uuid.UUID, owners flows.Owners)
 
 func (r *flowReads) gatherAll() {
 	for first := range r.queue {
+		runtime.Gosched() // callers that can go on ask now: that is no waiting, and makes the statement worth more
 		reads := []*flowRead{first}
 		for more := true; more && len(reads) < gathered; {
 			select {
