@@ -89,6 +89,21 @@ func TestGuard_BoundsWhatItKeeps(t *testing.T) {
 	}
 }
 
+// TestGuard_LeavesRoom reads what an honest caller sends at most: states at their limit, and a full batch.
+func TestGuard_LeavesRoom(t *testing.T) {
+	fill := func(one string, bytes int) string {
+		return "[" + strings.Repeat(one+",", bytes/(len(one)+1)-1) + one + "]"
+	}
+	command := `{"method":"POST","path":"/flows/x/state","if_match":"3","idempotency_key":"k","body":{"patch":{"rows":[{"id":1,"tags":["a","b"],"ok":true}]}}}`
+	for what, body := range map[string]string{
+		"digits": fill("0", 256<<10), "arrays": fill("[0]", 256<<10), "objects": fill(`{"n":1}`, 256<<10), "a batch": fill(command, 500*(len(command)+1)),
+	} {
+		if _, err := guardJSON([]byte(body), maxDepth+3, mostValues(1<<20)); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 // plainlyRight reports whether a body is valid JSON with nothing in it that the guard looks for: no object, no escape, no
 // exponent, and too short to be deep or monstrous.
 func plainlyRight(body []byte) bool {
