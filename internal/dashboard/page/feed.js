@@ -20,10 +20,13 @@ export function openFeed(filters, { onEvents, onConnect }) {
 class Feed {
   constructor(filters, onEvents, onConnect) {
     Object.assign(this, { filters, onEvents, onConnect, tries: 0, closed: false });
+    this.seen = () => { if (document.hidden) this.abort?.abort(); else this.wake?.(); };
+    document.addEventListener("visibilitychange", this.seen);
   }
 
   close() {
     this.closed = true;
+    document.removeEventListener("visibilitychange", this.seen);
     this.abort?.abort();
     this.wake?.();
   }
@@ -31,12 +34,22 @@ class Feed {
   async run() {
     showConnection("connecting");
     while (!this.closed) {
+      await this.sight();
+      if (this.closed) return;
       let problem;
       try { await this.connect(); } catch (error) { problem = error; }
       clearTimeout(this.watch);
       if (this.closed) return;
-      await this.rest(problem);
+      if (!document.hidden) await this.rest(problem);
     }
+  }
+
+  // sight waits until somebody sees the page. A browser has six connections to a server, for all its tabs together: those
+  // that nobody looks at leave theirs to the others, and go on from the last event when they are looked at again.
+  async sight() {
+    if (!document.hidden) return;
+    await new Promise((wake) => { this.wake = wake; });
+    if (!this.closed) showConnection("connecting");
   }
 
   async connect() {

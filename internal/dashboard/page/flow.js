@@ -47,7 +47,6 @@ class FlowView {
     replace(this.root, loading("the flow"));
     this.closeFeed = openFeed({ flow_id: this.id }, { onEvents: (events) => this.take(events), onConnect: () => this.reload() });
     await this.guard(() => this.load());
-    if (this.flow) this.loadRest();
   }
 
   loadRest() {
@@ -73,7 +72,7 @@ class FlowView {
       replace(this.parts.problem);
     } catch (problem) {
       if (problem.name === "AbortError" || this.work.signal.aborted) return;
-      const notice = problemNotice(problem, () => this.guard(async () => { await this.load(); this.loadRest(); }));
+      const notice = problemNotice(problem, () => this.guard(() => this.load()));
       if (this.flow && problem.status !== 404) return replace(this.parts.problem, notice);
       this.flow = undefined;
       replace(this.root, crumbs(), h("h1", null, problem.status === 404 ? "No such flow" : "The flow cannot be shown"), notice);
@@ -87,8 +86,12 @@ class FlowView {
     if (events.some((event) => movingKinds.includes(event.kind))) this.refreshWay();
   }
 
+  // load reads the flow, and the first time that it is there the rest too, however many tries that took.
   async load() {
-    this.show(await get(`/flows/${this.id}`, this.work.signal));
+    const flow = await get(`/flows/${this.id}`, this.work.signal);
+    const first = !this.flow;
+    this.show(flow);
+    if (first) this.loadRest();
   }
 
   async loadWay() {

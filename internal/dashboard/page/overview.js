@@ -88,8 +88,13 @@ class Overview {
     return h("label", { class: "corner" }, h("span", { class: "unseen" }, "Time shown"), this.choice);
   }
 
-  // begin reads the numbers, and undoes the latest events from them for the plot's past.
-  async begin() {
+  // begin reads what is shown first, once at a time: where that fails, the feed tries it again as soon as it connects.
+  begin() {
+    return this.beginning ??= this.readAll().finally(() => { this.beginning = undefined; });
+  }
+
+  // readAll reads the numbers, and undoes the latest events from them for the plot's past.
+  async readAll() {
     const stats = await get("/stats", this.work.signal);
     const at = now(), events = [];
     let cursor;
@@ -105,8 +110,8 @@ class Overview {
   }
 
   async sample() {
+    if (this.counts === undefined) return this.begin();
     const stats = await get("/stats", this.work.signal);
-    if (this.counts === undefined) return;
     this.past.add(now(), stats.by_status);
     this.show(stats);
   }

@@ -16,12 +16,15 @@ export class Paged {
   }
 
   async load() {
+    const { parameters, cursor } = this;
+    const asked = () => this.parameters === parameters && this.cursor === cursor; // or a late answer is for another page
     try {
-      const page = await get(this.path + query({ ...this.parameters, cursor: this.cursor }), this.signal);
+      const page = await get(this.path + query({ ...parameters, cursor }), this.signal);
+      if (!asked()) return;
       this.page = page;
       this.redraw();
     } catch (problem) {
-      if (problem.name === "AbortError") return;
+      if (problem.name === "AbortError" || !asked()) return;
       if (problem.status === 404) return; // the view itself tells that the flow is gone
       replace(this.pager);
       replace(this.body, problemNotice(problem, () => this.load()));

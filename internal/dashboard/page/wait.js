@@ -41,7 +41,8 @@ export class WaitPanel {
       if (this.shown === version) this.draw(explained);
     } catch (problem) {
       if (problem.name === "AbortError" || problem.slug === "not-waiting" || this.shown !== version) return;
-      replace(this.element, h("h2", null, "Waiting"), problemNotice(problem, () => { this.shown = undefined; this.show(flow); }));
+      this.shown = undefined; // the next look asks again
+      replace(this.element, h("h2", null, "Waiting"), problemNotice(problem, () => this.show(flow)));
     }
   }
 
