@@ -43,13 +43,14 @@ func soakCallers(t *testing.T, url string) callers {
 func mixedLoad(t *testing.T, url string, who callers, lasts time.Duration) int64 {
 	t.Helper()
 	var sent atomic.Int64
+	var scrape sync.Mutex
 	t.Run("load", func(t *testing.T) {
 		c := servertest.NewClient(t, url)
 		ctx, cancel := context.WithTimeout(t.Context(), lasts)
 		defer cancel()
 		var working sync.WaitGroup
 		for i := range soakWorkers {
-			w := &soaker{t: t, ctx: ctx, client: c.As([]string{who.root, who.tight}[i%2]), revoked: c.As(who.revoked), root: c.As(who.root), sent: &sent}
+			w := &soaker{t: t, ctx: ctx, client: c.As([]string{who.root, who.tight}[i%2]), revoked: c.As(who.revoked), root: c.As(who.root), sent: &sent, scrape: &scrape}
 			working.Go(func() {
 				for ctx.Err() == nil && !t.Failed() {
 					w.story()
@@ -71,6 +72,7 @@ type soaker struct {
 	client        *servertest.Client
 	revoked, root *servertest.Client // the same with other keys
 	sent          *atomic.Int64
+	scrape        *sync.Mutex // held by who reads the metrics
 }
 
 // send sends a request that must be answered with one of the statuses that a server under load may give.
@@ -194,8 +196,11 @@ func (w *soaker) knock(path string) {
 			w.t.Errorf("GET %s: %d, want %d: %s", path, answer.Status, status, answer.Body)
 		}
 	}
-	if answer := w.sendAs(w.root, http.MethodGet, "/metrics", ""); answer.Status != http.StatusOK {
-		w.t.Errorf("GET /metrics: %d", answer.Status)
+	if w.scrape.TryLock() { // one at a time, as Prometheus does: a server takes only a few
+		defer w.scrape.Unlock()
+		if answer := w.sendAs(w.root, http.MethodGet, "/metrics", ""); answer.Status != http.StatusOK {
+			w.t.Errorf("GET /metrics: %d", answer.Status)
+		}
 	}
 }
 
