@@ -117,7 +117,7 @@ func TestStreamGivesSignsOfLife(t *testing.T) {
 
 // TestSlowReaderIsCounted: a stream whose client reads nothing is cut off when its patience ends, and told of.
 func TestSlowReaderIsCounted(t *testing.T) {
-	seen := watcher{make(chan string, 100)}
+	var seen watcher
 	inBubble(t, func(t *testing.T, api *client) {
 		flow := api.running("")
 		s := api.stream("/events")
@@ -131,12 +131,15 @@ func TestSlowReaderIsCounted(t *testing.T) {
 				t.Errorf("told %q, want %q", got, want)
 			}
 		}
-	}, func(s *setup) { s.options.Observer = seen })
+	}, func(s *setup) {
+		seen = watcher{make(chan string, 100)} // made in the bubble, so that who waits for it lets time pass
+		s.options.Observer = seen
+	})
 }
 
 // TestStalledReaderHoldsUpNoStop: a server that stops does not wait for one that reads nothing, and does not blame it.
 func TestStalledReaderHoldsUpNoStop(t *testing.T) {
-	seen := watcher{make(chan string, 100)}
+	var seen watcher
 	inBubble(t, func(t *testing.T, api *client) {
 		flow := api.running("")
 		api.stream("/events")
@@ -157,7 +160,10 @@ func TestStalledReaderHoldsUpNoStop(t *testing.T) {
 		if strings.Contains(api.logged.String(), "slow reader") {
 			t.Errorf("the log says\n%s", api.logged.String())
 		}
-	}, func(s *setup) { s.options.Observer, s.options.StreamPatience = seen, time.Minute })
+	}, func(s *setup) {
+		seen = watcher{make(chan string, 100)}
+		s.options.Observer, s.options.StreamPatience = seen, time.Minute
+	})
 }
 
 // TestSlowReaderLosesItsKey: one that takes long for the events of a batch gets no more of them once its key is revoked, but
