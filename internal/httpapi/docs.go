@@ -1,23 +1,17 @@
 package httpapi
 
 import (
-	"fmt"
 	"net/http"
 
 	contract "taskflow/api"
 
-	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/go-chi/chi/v5"
 	"github.com/swaggest/swgui"
 	"github.com/swaggest/swgui/v5emb"
 )
 
 // routeDocs serves the contract, its viewer and the pages of the problems. None of them needs an outside host.
-func (a *api) routeDocs(r chi.Router, doc *openapi3.T) error {
-	asJSON, err := doc.MarshalJSON()
-	if err != nil {
-		return fmt.Errorf("writing the contract as JSON: %w", err)
-	}
+func (a *api) routeDocs(r chi.Router, asJSON []byte) {
 	r.Get("/openapi.json", static("application/json", asJSON))
 	r.Get("/openapi.yaml", static("application/yaml", contract.Spec))
 	// The viewer reads the YAML: it has the calls in the order in which they are written. The contract's extensions are for
@@ -32,7 +26,6 @@ func (a *api) routeDocs(r chi.Router, doc *openapi3.T) error {
 	r.Get("/docs/*", withPolicy)
 	r.Get("/problems", a.serveProblem)
 	r.Get("/problems/{slug}", a.serveProblem)
-	return nil
 }
 
 func static(contentType string, body []byte) http.HandlerFunc {

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +22,7 @@ import (
 	"taskflow/internal/pg"
 	"taskflow/internal/pg/pgtest"
 	"taskflow/internal/sqlite"
+	"taskflow/internal/sqlite/sqlitetest"
 	"taskflow/internal/store"
 	"taskflow/internal/store/storetest"
 
@@ -100,16 +100,13 @@ func openPostgres(t testing.TB, address string, changes ...func(*setup)) *client
 // serveSQLite starts a server on SQLite alone, for what no database has a say in.
 func serveSQLite(t testing.TB, changes ...func(*setup)) *client {
 	t.Helper()
-	return openSQLite(t, filepath.Join(t.TempDir(), "taskflow.db"), changes...)
+	return openSQLite(t, sqlitetest.File(t), changes...)
 }
 
 // openSQLite starts a server on the file at path.
 func openSQLite(t testing.TB, path string, changes ...func(*setup)) *client {
 	t.Helper()
 	s := newSetup(changes)
-	if err := sqlite.Migrate(t.Context(), path, 0); err != nil {
-		t.Fatal(err)
-	}
 	db, err := sqlite.Open(t.Context(), path, s.sqlite)
 	if err != nil {
 		t.Fatal(err)
@@ -146,13 +143,16 @@ func serve(t testing.TB, db store.Store, s setup) *client {
 	return c
 }
 
+// dashboardPages are made once: they take longer to compress than most tests to run.
+var dashboardPages = sync.OnceValues(dashboard.Pages)
+
 // build puts a server together over a store, and closes both when the test ends. It does not listen yet.
 func build(t testing.TB, db store.Store, s setup) *client {
 	t.Helper()
 	logged := &logBuffer{}
 	logger := slog.New(slog.NewTextHandler(logged, nil))
 	s.options.Logger, s.engine.Logger = logger, logger
-	pages, err := dashboard.Pages()
+	pages, err := dashboardPages()
 	if err != nil {
 		t.Fatal(err)
 	}

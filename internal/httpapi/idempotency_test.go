@@ -3,7 +3,6 @@ package httpapi_test
 import (
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"taskflow/internal/pg"
 	"taskflow/internal/pg/pgtest"
 	"taskflow/internal/sqlite"
+	"taskflow/internal/sqlite/sqlitetest"
 
 	"github.com/google/uuid"
 )
@@ -199,7 +199,7 @@ func TestRepeatsAtTwoReplicasHaveOneEffect(t *testing.T) {
 
 // TestRepeatAfterARestart repeats a request at a server that was started anew on the same database.
 func TestRepeatAfterARestart(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "taskflow.db")
+	path := sqlitetest.File(t)
 	var first answer
 	t.Run("before", func(t *testing.T) {
 		first = openSQLite(t, path).post("/flows", createBody(""), "Idempotency-Key: k").want(http.StatusCreated)

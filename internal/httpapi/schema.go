@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	contract "taskflow/api"
@@ -40,37 +41,50 @@ type operations map[string]*operation
 // tagCallbacks marks the calls that take a body of any type: they are served by hand, and nothing checks their requests.
 const tagCallbacks = "callbacks"
 
-// loadContract reads api/openapi.yaml.
-func loadContract() (*openapi3.T, operations, error) {
+// spec is api/openapi.yaml as the servers of a process need it. Nobody changes it.
+type spec struct {
+	operations operations
+	asJSON     []byte
+}
+
+// loadSpec is readSpec done once in a process, however many servers it builds.
+var loadSpec = sync.OnceValues(readSpec)
+
+// readSpec reads api/openapi.yaml.
+func readSpec() (*spec, error) {
 	doc, err := openapi3.NewLoader().LoadFromData(contract.Spec)
 	if err == nil {
 		err = doc.Validate(context.Background())
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading the contract: %w", err)
+		return nil, fmt.Errorf("reading the contract: %w", err)
 	}
 	all, table := operations{}, accessOf()
 	for path, item := range doc.Paths.Map() {
-		for method, spec := range item.Operations() {
-			need, entered := table[spec.OperationID]
+		for method, call := range item.Operations() {
+			need, entered := table[call.OperationID]
 			if !entered {
-				return nil, nil, fmt.Errorf("nothing says who may call %s", spec.OperationID)
+				return nil, fmt.Errorf("nothing says who may call %s", call.OperationID)
 			}
 			op := &operation{access: need, depth: maxDepth}
-			for _, p := range slices.Concat(item.Parameters, spec.Parameters) {
+			for _, p := range slices.Concat(item.Parameters, call.Parameters) {
 				if p.Value.In == openapi3.ParameterInQuery {
 					op.query = append(op.query, p.Value)
 				}
 			}
-			if spec.RequestBody != nil && !slices.Contains(spec.Tags, tagCallbacks) {
-				op.body = spec.RequestBody.Value.Content.Get("application/json").Schema.Value
+			if call.RequestBody != nil && !slices.Contains(call.Tags, tagCallbacks) {
+				op.body = call.RequestBody.Value.Content.Get("application/json").Schema.Value
 			}
 			all[method+" "+path] = op
 		}
 	}
 	// A command of a batch may be nested as deep as one sent alone, and is checked as one.
 	all["POST /batch"].depth, all["POST /batch"].keep = maxDepth+3, true
-	return doc, all, nil
+	asJSON, err := doc.MarshalJSON()
+	if err != nil {
+		return nil, fmt.Errorf("writing the contract as JSON: %w", err)
+	}
+	return &spec{operations: all, asJSON: asJSON}, nil
 }
 
 // check refuses a request that does not fit the contract, before its parameters are bound. It runs behind the router.

@@ -105,11 +105,11 @@ func New(ctx context.Context, e *engine.Engine, reader store.Reader, o Options) 
 	if o.Gate == nil {
 		return nil, errors.New("nothing says who may call")
 	}
-	doc, operations, err := loadContract()
+	contract, err := loadSpec()
 	if err != nil {
 		return nil, err
 	}
-	a := &api{engine: e, reader: reader, options: o, operations: operations, log: o.Logger, keys: &keyring{reader: reader, log: o.Logger}}
+	a := &api{engine: e, reader: reader, options: o, operations: contract.operations, log: o.Logger, keys: &keyring{reader: reader, log: o.Logger}}
 	a.accepting, a.endStreams = context.WithCancel(context.Background())
 	if a.secrets, err = newSealer(o.SecretKey); err != nil {
 		return nil, err
@@ -128,9 +128,7 @@ func New(ctx context.Context, e *engine.Engine, reader store.Reader, o Options) 
 		a.writeProblem(w, r, newProblem(slugNotFound, noRoute))
 	})
 	r.MethodNotAllowed(a.methodNotAllowed)
-	if err := a.routeDocs(r, doc); err != nil {
-		return nil, err
-	}
+	a.routeDocs(r, contract.asJSON)
 	for path, page := range o.Pages {
 		r.Method(http.MethodGet, path, page)
 	}

@@ -8,13 +8,13 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"taskflow/internal/pg/pgtest"
 	"taskflow/internal/servertest"
+	"taskflow/internal/sqlite/sqlitetest"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/google/uuid"
@@ -133,7 +133,7 @@ func TestTenants_UnreadState_Postgres(t *testing.T) {
 // TestTenants_UnreadState_SQLite breaks the pages that a state is stored on: whoever reads it fails.
 func TestTenants_UnreadState_SQLite(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "taskflow.db")
+	file := sqlitetest.File(t)
 	var path string
 	t.Run("made", func(t *testing.T) { path = openSQLite(t, file, twoTenants).as("kate").created(bigState()) })
 	breakPages(t, file)

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"taskflow/internal/flows"
 	"taskflow/internal/httpapi"
 	"taskflow/internal/sqlite"
+	"taskflow/internal/sqlite/sqlitetest"
 )
 
 // hush is the secret of every verified callback here, as standard-webhooks writes one.
@@ -106,7 +106,7 @@ func TestConditionsAreVerifiedEach(t *testing.T) {
 // TestSecretsAreSealed starts servers with other keys on one file.
 func TestSecretsAreSealed(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "taskflow.db")
+	path := sqlitetest.File(t)
 	with := func(key byte) *client {
 		return openSQLite(t, path, func(s *setup) {
 			if s.options.SecretKey = nil; key != 0 {
@@ -147,11 +147,8 @@ func TestSecretsAreSealed(t *testing.T) {
 // TestRotatedKeys wants the URLs of the old key to live, and new ones to be of the new key once it has settled.
 func TestRotatedKeys(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "taskflow.db")
+	path := sqlitetest.File(t)
 	addKey := func(age time.Duration) {
-		if err := sqlite.Migrate(t.Context(), path, 0); err != nil {
-			t.Fatal(err)
-		}
 		db, err := sqlite.Open(t.Context(), path, sqlite.Options{})
 		if err != nil {
 			t.Fatal(err)

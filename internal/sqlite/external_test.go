@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 
 	"taskflow/internal/flows"
 	"taskflow/internal/sqlite"
+	"taskflow/internal/sqlite/sqlitetest"
 	"taskflow/internal/store"
 
 	"github.com/google/uuid"
@@ -224,8 +224,8 @@ func TestSweepKeepsWhatIsStillToBeDelivered(t *testing.T) {
 }
 
 func TestOnlyOneFirstCallbackKey(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "x.db")
-	stores := []*sqlite.Store{openAt(t, path, sqlite.Options{}), openAt(t, path, sqlite.Options{})}
+	path := sqlitetest.File(t)
+	stores := []*sqlite.Store{openAs(t, path, sqlite.Options{}), openAs(t, path, sqlite.Options{})}
 	key := func(n int) store.CallbackKey {
 		return store.CallbackKey{ID: fmt.Sprintf("key-%04d", n), Secret: []byte{0, byte(n), 255},
 			CreatedAt: testEpoch.Add(-time.Duration(n) * time.Second)}

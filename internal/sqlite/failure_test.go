@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +14,7 @@ import (
 
 	"taskflow/internal/flows"
 	"taskflow/internal/sqlite"
+	"taskflow/internal/sqlite/sqlitetest"
 	"taskflow/internal/store"
 
 	"github.com/google/uuid"
@@ -113,8 +113,8 @@ func TestCommitInDoubt(t *testing.T) {
 }
 
 func TestCommitInDoubtWhereAnotherWroteSince(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "x.db")
-	s, beside := openAt(t, path, sqlite.Options{}), openAt(t, path, sqlite.Options{})
+	path := sqlitetest.File(t)
+	s, beside := openAs(t, path, sqlite.Options{}), openAs(t, path, sqlite.Options{})
 	mustSave(t, s, created(aFlow(0)))
 	s.NextCommit(func(ctx context.Context, commit func(context.Context) error) error {
 		if err := commit(ctx); err != nil {
@@ -133,8 +133,8 @@ func TestCommitInDoubtWhereAnotherWroteSince(t *testing.T) {
 
 func TestLockedFileIsUnavailable(t *testing.T) {
 	t.Parallel() // it waits for as long as a connection waits for a lock
-	path := filepath.Join(t.TempDir(), "x.db")
-	s, beside := openAt(t, path, sqlite.Options{}), openAt(t, path, sqlite.Options{})
+	path := sqlitetest.File(t)
+	s, beside := openAs(t, path, sqlite.Options{}), openAs(t, path, sqlite.Options{})
 	err := beside.Update(t.Context(), func(store.Tx) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
@@ -208,8 +208,8 @@ func TestCancelDuringTheCommitDoesNotInterruptIt(t *testing.T) {
 }
 
 func TestLogStaysBounded(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "x.db")
-	s := openAt(t, path, sqlite.Options{})
+	path := sqlitetest.File(t)
+	s := openAs(t, path, sqlite.Options{})
 	var largest int64
 	for n := range 300 { // 60 MB
 		mustSave(t, s, created(big(n)))
@@ -221,8 +221,8 @@ func TestLogStaysBounded(t *testing.T) {
 }
 
 func TestLogStaysBoundedUnderOverlappingReads(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "x.db")
-	s := openAt(t, path, sqlite.Options{})
+	path := sqlitetest.File(t)
+	s := openAs(t, path, sqlite.Options{})
 	const limit = 1 << 20
 	s.LimitLog(limit)
 	f := aFlow(0)

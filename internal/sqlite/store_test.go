@@ -15,6 +15,7 @@ import (
 
 	"taskflow/internal/flows"
 	"taskflow/internal/sqlite"
+	"taskflow/internal/sqlite/sqlitetest"
 	"taskflow/internal/store"
 
 	"github.com/google/uuid"
@@ -45,7 +46,7 @@ func openAs(t testing.TB, path string, o sqlite.Options) *sqlite.Store {
 }
 
 func open(t testing.TB) *sqlite.Store {
-	return openAt(t, filepath.Join(t.TempDir(), "taskflow.db"), sqlite.Options{})
+	return openAs(t, sqlitetest.File(t), sqlite.Options{})
 }
 
 var testEpoch = time.Date(2026, 4, 23, 15, 0, 0, 123000, time.UTC)
@@ -164,7 +165,7 @@ func TestCloseWaitsForWhatIsUnderWay(t *testing.T) {
 }
 
 func TestSettingsAreInForceOnEveryConnection(t *testing.T) {
-	s := openAt(t, filepath.Join(t.TempDir(), "x.db"), sqlite.Options{Readers: 3})
+	s := openAs(t, sqlitetest.File(t), sqlite.Options{Readers: 3})
 	var conns []*sql.Conn
 	for range 3 { // held at once, so that they are three
 		c, err := s.Readers().Conn(t.Context())
@@ -190,7 +191,7 @@ func TestSettingsAreInForceOnEveryConnection(t *testing.T) {
 
 // TestKeysAreReadBesideSlowReads holds every connection that callers' reads have.
 func TestKeysAreReadBesideSlowReads(t *testing.T) {
-	s := openAt(t, filepath.Join(t.TempDir(), "x.db"), sqlite.Options{Readers: 1})
+	s := openAs(t, sqlitetest.File(t), sqlite.Options{Readers: 1})
 	held, err := s.Readers().Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +224,7 @@ func checkSettings(t *testing.T, c *sql.Conn, who string, want map[string]string
 }
 
 func TestOneReaderIsEnough(t *testing.T) {
-	s := openAt(t, filepath.Join(t.TempDir(), "x.db"), sqlite.Options{Readers: 1})
+	s := openAs(t, sqlitetest.File(t), sqlite.Options{Readers: 1})
 	f := aFlow(1)
 	mustSave(t, s, created(f))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -296,8 +297,8 @@ func TestReaderSeesWhatWasAnswered(t *testing.T) {
 }
 
 func TestSecondStoreOnTheSameFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "x.db")
-	server, beside := openAt(t, path, sqlite.Options{}), openAt(t, path, sqlite.Options{Readers: 1})
+	path := sqlitetest.File(t)
+	server, beside := openAs(t, path, sqlite.Options{}), openAs(t, path, sqlite.Options{Readers: 1})
 	const each = 100
 	var both sync.WaitGroup
 	for i, s := range []*sqlite.Store{server, beside} {
@@ -322,7 +323,7 @@ func TestSecondStoreOnTheSameFile(t *testing.T) {
 
 func TestClockIsTheOptionsInMicroseconds(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.FixedZone("x", 3600))
-	s := openAt(t, filepath.Join(t.TempDir(), "x.db"), sqlite.Options{Now: func() time.Time { return now }})
+	s := openAs(t, sqlitetest.File(t), sqlite.Options{Now: func() time.Time { return now }})
 	err := s.Update(t.Context(), func(tx store.Tx) error {
 		snapshot, err := tx.Load(store.Need{})
 		if want := time.Date(2026, 1, 2, 2, 4, 5, 678901000, time.UTC); snapshot.Now != want {

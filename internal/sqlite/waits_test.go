@@ -3,13 +3,13 @@ package sqlite_test
 import (
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"taskflow/internal/flows"
 	"taskflow/internal/sqlite"
+	"taskflow/internal/sqlite/sqlitetest"
 	"taskflow/internal/store"
 
 	"github.com/google/uuid"
@@ -80,7 +80,7 @@ func rows(t testing.TB, s *sqlite.Store, query string) (n int) {
 
 // atTime opens a store whose clock stands at what now points to.
 func atTime(t testing.TB, now *time.Time) *sqlite.Store {
-	return openAt(t, filepath.Join(t.TempDir(), "x.db"), sqlite.Options{Now: func() time.Time { return *now }})
+	return openAs(t, sqlitetest.File(t), sqlite.Options{Now: func() time.Time { return *now }})
 }
 
 func TestDueToTheMicrosecond(t *testing.T) {
