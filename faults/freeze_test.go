@@ -39,7 +39,7 @@ func TestFreezeServer(t *testing.T) {
 		load.awaitMore(50)
 		freezeInTransaction(t, database, victim)
 		frozen := time.Now()
-		due := setTimers(t, other.Client, ids, frozen.Add(idle))
+		due := setTimers(t, other.Client, ids, frozen.Add(idle), 5*time.Second)
 		load.awaitMore(50)
 		wentOn := time.Since(frozen)
 		until(t, frozen.Add(*freeze))

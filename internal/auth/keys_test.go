@@ -184,8 +184,14 @@ func TestKey_DatabaseAway(t *testing.T) {
 		if s.reads > 15 || served < 20 {
 			t.Errorf("in 10 s the list was asked for %d times; %d requests were served before that", s.reads, served)
 		}
+		if err := g.Ready(t.Context()); !errors.Is(err, auth.ErrUnavailable) {
+			t.Errorf("a gate that lets nobody in is ready: %v", err)
+		}
 		s.set(func() { s.away = false })
 		time.Sleep(time.Second)
+		if err := g.Ready(t.Context()); err != nil {
+			t.Errorf("ready, when the database is back: %v", err)
+		}
 		var refused *auth.Refused
 		if _, err := ask(t, g, text); !errors.As(err, &refused) {
 			t.Errorf("when the database is back: %v", err)

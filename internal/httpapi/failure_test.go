@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"taskflow/internal/flows"
+	"taskflow/internal/servertest"
 	"taskflow/internal/store"
 	"taskflow/internal/store/storetest"
 
@@ -370,6 +372,28 @@ func TestServerThatStops(t *testing.T) {
 		api.refused(503, "unavailable", "POST", "/batch", batchOf(command("POST", flow+"/finish", "")))
 		api.get("/livez").want(200)
 	})
+}
+
+// TestServerThatLetsNobodyIn is not ready while it cannot read the keys. Once it is ready, it serves.
+func TestServerThatLetsNobodyIn(t *testing.T) {
+	t.Parallel()
+	var back atomic.Bool
+	api := serveSQLite(t, twoTenants, func(s *setup) {
+		s.keyReads = func() error {
+			if back.Load() {
+				return nil
+			}
+			return store.ErrUnavailable
+		}
+	})
+	p := api.get("/readyz").problem(503, "unavailable")
+	wantText(t, "detail", p.Detail, "It cannot be found out now whether credentials are good.")
+	api.as("kate").get("/flows").problem(503, "unavailable")
+	back.Store(true)
+	if err := servertest.Await(t.Context(), time.Minute, func() bool { return api.get("/readyz").status == 200 }); err != nil {
+		t.Fatal(err)
+	}
+	api.as("kate").get("/flows").want(200)
 }
 
 func TestServerThatIsNewerThanItsSchemaIsNotReady(t *testing.T) {

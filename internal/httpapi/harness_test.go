@@ -55,6 +55,8 @@ type setup struct {
 	countReads bool
 	// callers are the API keys that there are, by name; with none, nobody has to say who they are.
 	callers map[string]caller
+	// keyReads, where it is set, is asked before the callers' keys are read, and its error is the reading's.
+	keyReads func() error
 	// issuer, where it is set, has its tokens taken too.
 	issuer *authtest.Issuer
 }
@@ -222,7 +224,7 @@ func (s *setup) gate(t testing.TB, db store.Store) (*auth.Gate, map[string]strin
 	}
 	log := s.options.Logger
 	if len(s.callers) > 0 {
-		keys = auth.NewKeys(db, log)
+		keys = auth.NewKeys(faultyKeys{db, s.keyReads}, log)
 		t.Cleanup(func() { _ = keys.Close(context.Background()) })
 	}
 	if s.issuer != nil {
@@ -232,6 +234,21 @@ func (s *setup) gate(t testing.TB, db store.Store) (*auth.Gate, map[string]strin
 		t.Cleanup(tokens.Close)
 	}
 	return auth.NewGate(keys, tokens), texts
+}
+
+// faultyKeys fails to read keys on demand.
+type faultyKeys struct {
+	auth.KeyStore
+	fail func() error // nil where it never does
+}
+
+func (k faultyKeys) APIKeys(ctx context.Context) ([]store.APIKey, error) {
+	if k.fail != nil {
+		if err := k.fail(); err != nil {
+			return nil, err
+		}
+	}
+	return k.KeyStore.APIKeys(ctx)
 }
 
 // noRedirects makes a client show redirects instead of following them.

@@ -316,6 +316,9 @@ func (a *api) GetReadyz(ctx context.Context, _ oas.GetReadyzRequestObject) (oas.
 	if version < a.options.SchemaVersion {
 		return nil, newProblem(slugUnavailable, fmt.Sprintf("The database's schema is at version %d; this server needs %d.", version, a.options.SchemaVersion))
 	}
+	if err := a.options.Gate.Ready(ctx); err != nil {
+		return nil, newProblem(slugUnavailable, "It cannot be found out now whether credentials are good.")
+	}
 	if a.keys.newest() == "" {
 		return nil, newProblem(slugUnavailable, "There is no key for callback URLs yet.")
 	}
