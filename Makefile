@@ -16,10 +16,10 @@ run: build ## build and start the server on the embedded database
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(SERVER) ./cmd/server
 
-# Everything that must hold before a change lands. Ends with go test's own lines. Three packages at a time, on two cores:
+# Everything that must hold before a change lands. Ends with go test's own lines. Four packages at a time, on two cores:
 # the tests wait for browsers, kills and timeouts more than they compute.
 test: test-tools check-generated format vet lint
-	$(TEST) -race -timeout 20m -p 3 ./...
+	$(TEST) -race -timeout 20m -p 4 ./...
 
 # PostgreSQL's programs and what else the tests call, where they are missing.
 test-tools:

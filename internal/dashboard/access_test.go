@@ -2,7 +2,9 @@ package dashboard_test
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
+	"path"
 	"strings"
 	"testing"
 
@@ -20,10 +22,20 @@ type finding struct {
 const runAxe = `axe.run(document, {resultTypes: ["violations"]}).then((r) => JSON.stringify(r.violations.map((v) => (
 	{id: v.id, impact: v.impact, help: v.help, where: v.nodes.slice(0, 4).map((n) => n.target.join(" ") + " " + n.html.slice(0, 160) + " " + (n.any[0]?.message ?? ""))}))))`
 
+// axe is the script of that name: see testdata.
+func axe(t *testing.T) string {
+	t.Helper()
+	source, err := os.ReadFile("testdata/axe.min.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(source)
+}
+
 // audit has axe look at what the tab shows.
-func (p *tab) audit(axe, what string) {
+func (p *tab) audit(what string) {
 	p.t.Helper()
-	eval[bool](p, axe+";true")
+	eval[bool](p, axe(p.t)+";true")
 	var found []finding
 	if err := json.Unmarshal([]byte(eval[string](p, runAxe)), &found); err != nil {
 		p.t.Fatal(err)
@@ -35,15 +47,11 @@ func (p *tab) audit(axe, what string) {
 
 // TestAccess_FindsWhatIsPlanted holds the audit itself to account.
 func TestAccess_FindsWhatIsPlanted(t *testing.T) {
-	source, err := os.ReadFile("testdata/axe.min.js")
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := servertest.Start(t, onSQLite(t))
-	p := newTab(t, startBrowser(t), s.URL, 1280)
+	p := newTab(t, chromium(t), s.URL, 1280)
 	p.open("#/flows")
 	p.await(`!!pick(".empty")`)
-	eval[bool](p, string(source)+`; document.querySelector(".empty").append(document.createElement("button"), document.createElement("input")); document.querySelector(".empty").style.color = "#999"; true`)
+	eval[bool](p, axe(t)+`; document.querySelector(".empty").append(document.createElement("button"), document.createElement("input")); document.querySelector(".empty").style.color = "#999"; true`)
 	found := eval[string](p, runAxe)
 	for _, id := range []string{"button-name", "label", "color-contrast"} {
 		if !strings.Contains(found, `"`+id+`"`) {
@@ -62,14 +70,9 @@ func (p *tab) fits(what string) {
 
 // TestAccess_NothingIsFound audits every view, in both themes, at a desk's width and a phone's, with dialogs open.
 func TestAccess_NothingIsFound(t *testing.T) {
-	source, err := os.ReadFile("testdata/axe.min.js")
-	if err != nil {
-		t.Fatal(err)
-	}
-	axe := string(source)
 	s := servertest.Start(t, onSQLite(t))
 	refund, running := demo(t, s.Client), inStatus(t, s, "running")
-	browser := startBrowser(t)
+	browser := chromium(t)
 	for _, theme := range []string{"light", "dark"} {
 		for width, device := range map[int64]string{1280: "desk", 360: "phone"} {
 			t.Run(theme+" "+device, func(t *testing.T) {
@@ -84,13 +87,13 @@ func TestAccess_NothingIsFound(t *testing.T) {
 					p.open(view.hash)
 					p.await(view.ready)
 					p.live()
-					p.audit(axe, view.hash)
+					p.audit(view.hash)
 					p.fits(view.hash)
 				}
 				for verb, field := range map[string]string{"state": "patch", "resume": "state_patch", "cancel": "reason"} {
 					p.click("button[data-verb="+verb+"]", "")
 					p.await(`!!pick("dialog [name=` + field + `]")`)
-					p.audit(axe, verb)
+					p.audit(verb)
 					p.fits(verb)
 					p.click("dialog header button", "")
 					p.await(`!document.querySelector("dialog")`)
@@ -101,23 +104,59 @@ func TestAccess_NothingIsFound(t *testing.T) {
 				p.choose("dialog .condition:nth-child(2) [name=kind]", "callback")
 				p.choose("dialog [name=scheme]", "hmac-sha256")
 				p.await(`!!pick("dialog [name=header]")`)
-				p.audit(axe, "wait")
+				p.audit("wait")
 				p.fits("wait")
 				p.click("dialog header button", "")
 				p.await(`!document.querySelector("dialog")`)
 				p.click("#help-button", "")
-				p.audit(axe, "help")
+				p.audit("help")
 				p.fits("help")
 			})
 		}
 	}
 }
 
+// TestAccess_NothingIsFoundInTrouble audits what shows only when something goes wrong, in both themes, at a phone's width.
+func TestAccess_NothingIsFoundInTrouble(t *testing.T) {
+	bothThemes(t, onSQLite(t), 360, func(t *testing.T, s *servertest.Server, _ *tab) {
+		id := inStatus(t, s, "running", `"state": {"n": 1}`)
+		d := newDoors(t, s.URL)
+		p := newTab(t, chromium(t), d.URL, 360)
+		p.theme(path.Base(t.Name()))
+		look := func(what string) { t.Helper(); p.audit(what); p.fits(what) }
+
+		p.open("#/flows/" + id)
+		p.live()
+		p.click("button[data-verb=finish]", "")
+		p.fill("dialog [name=final_state]", `{"done": true}`)
+		command(t, s, id, "state", `{"patch": {"n": 2}}`)
+		p.click("dialog button[type=submit]", "")
+		p.awaitText("dialog .conflict", "you saw revision 1, it is at 2")
+		look("conflict")
+		d.refuseBy(func(*http.Request) *refusal {
+			return &refusal{503, "unavailable", "The database cannot be reached.", "600"}
+		})
+		p.click("#apply-anyway", "")
+		p.awaitText("dialog [role=alert]", "The database cannot be reached.")
+		look("a command that is refused")
+		d.cut()
+		p.awaitText("#connection", "Disconnected")
+		p.open("#/flows")
+		p.awaitText("main [role=alert]", "The database cannot be reached.")
+		p.awaitText("#connection", "Disconnected")
+		look("disconnected")
+		d.refuseBy(func(*http.Request) *refusal { return &refusal{401, "unauthenticated", "This key was revoked.", ""} })
+		p.click("main [role=alert] button", "Try again")
+		p.awaitText("dialog [role=alert]", "This key was revoked.")
+		look("the key is asked for")
+	})
+}
+
 // TestKeyboard_ReachesEverything uses no mouse.
 func TestKeyboard_ReachesEverything(t *testing.T) {
 	s := servertest.Start(t, onSQLite(t))
 	fill(t, s, "test", 3)
-	browser := startBrowser(t)
+	browser := chromium(t)
 	p := newTab(t, browser, s.URL, 1280)
 	p.theme("light")
 	p.open("#/flows")
@@ -194,7 +233,7 @@ func TestKeyboard_ReachesEverything(t *testing.T) {
 func TestMotion_IsReduced(t *testing.T) {
 	s := servertest.Start(t, onSQLite(t))
 	id := create(t, s)
-	p := newTab(t, startBrowser(t), s.URL, 1280)
+	p := newTab(t, chromium(t), s.URL, 1280)
 	p.theme("dark")
 	p.open("#/flows")
 	p.live()

@@ -3,6 +3,7 @@ package dashboard_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,9 +28,29 @@ import (
 // patience is how long a condition may take on a busy machine; none takes a tenth of it on an idle one.
 const patience = 60 * time.Second
 
-// startBrowser starts Chromium for a test. It fails where there is none: see scripts/test-tools.
-func startBrowser(t *testing.T) context.Context {
+// TestMain ends the browser after the last test.
+func TestMain(m *testing.M) {
+	defer func() { stopBrowser() }()
+	m.Run()
+}
+
+// browser is the Chromium that the tests share, started by the first of them: a tab has storage of its own.
+var (
+	browser     = sync.OnceValues(startBrowser)
+	stopBrowser = func() {} // where none was started
+)
+
+// chromium is the context of the browser. It fails the test where there is none: see scripts/test-tools.
+func chromium(t *testing.T) context.Context {
 	t.Helper()
+	b, err := browser()
+	if err != nil {
+		t.Fatalf("starting Chromium: %v", err)
+	}
+	return b
+}
+
+func startBrowser() (context.Context, error) {
 	var program string
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if found, err := exec.LookPath(name); err == nil && program == "" {
@@ -37,22 +58,27 @@ func startBrowser(t *testing.T) context.Context {
 		}
 	}
 	if program == "" {
-		t.Fatal("there is no Chromium on this machine: run make test-tools")
+		return nil, errors.New("there is none on this machine: run make test-tools")
+	}
+	profile, err := os.MkdirTemp("", "tfchromium")
+	if err != nil {
+		return nil, err
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(program), chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(patience),
+		chromedp.ExecPath(program), chromedp.DisableGPU, chromedp.UserDataDir(profile), chromedp.WSURLReadTimeout(patience),
 		chromedp.Flag("lang", "en-US"), chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("force-prefers-reduced-motion", true))
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox)
 	}
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
-	t.Cleanup(stop)
-	browser, end := chromedp.NewContext(allocator)
-	t.Cleanup(func() { _ = chromedp.Cancel(browser); end() })
-	if err := chromedp.Do(browser); err != nil {
-		t.Fatalf("starting %s: %v", program, err)
+	ctx, end := chromedp.NewContext(allocator)
+	stopBrowser = func() {
+		_ = chromedp.Cancel(ctx)
+		end()
+		stop()
+		_ = os.RemoveAll(profile)
 	}
-	return browser
+	return ctx, chromedp.Do(ctx)
 }
 
 // tab is one page of the browser, with storage of its own. Its methods fail the test.
@@ -154,15 +180,24 @@ func eval[T any](p *tab, expression string) T {
 	return run(p, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
-// await waits until an expression is true.
+// await waits until an expression is true. The page itself looks, for a second at a time: asking it again and again would take
+// more of the machine than the page does.
 func (p *tab) await(expression string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
+	looking := fmt.Sprintf(`(async () => {
+		for (const end = Date.now() + 1000; ;) {
+			let mistake;
+			try { if (await (%s)) return true; } catch (error) { mistake = error; }
+			if (Date.now() > end) { if (mistake) throw mistake; return false; }
+			await new Promise((on) => setTimeout(on, 10));
+		}
+	})()`, expression)
 	var last error
 	err := servertest.Await(ctx, patience, func() bool {
 		var is bool
-		is, last = chromedp.Run(ctx, chromedp.Evaluate[bool](expression, chromedp.EvalAwaitPromise))
+		is, last = chromedp.Run(ctx, chromedp.Evaluate[bool](looking, chromedp.EvalAwaitPromise))
 		return is
 	})
 	if err != nil {

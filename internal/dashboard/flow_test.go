@@ -61,7 +61,7 @@ func TestFlow_IsDrivenByHand(t *testing.T) {
 
 func TestFlow_IsDrivenByHandOnPostgreSQL(t *testing.T) {
 	s := servertest.Start(t, servertest.Options{Database: pgtest.Empty(t)})
-	driveByHand(t, s, newTab(t, startBrowser(t), s.URL, 1280))
+	driveByHand(t, s, newTab(t, chromium(t), s.URL, 1280))
 }
 
 func driveByHand(t *testing.T, s *servertest.Server, p *tab) {
@@ -187,7 +187,7 @@ func TestFlow_PagesItsTrail(t *testing.T) {
 		commands = append(commands, fmt.Sprintf(`{"method": "POST", "path": "/flows/%s/state", "body": {"patch": {"n": %d}}}`, id, i))
 	}
 	s.Call(t, 200, "POST", "/batch", `{"commands": [`+strings.Join(commands, ",")+`]}`)
-	p := newTab(t, startBrowser(t), s.URL, 1280)
+	p := newTab(t, chromium(t), s.URL, 1280)
 	p.open("#/flows/" + id)
 	p.await(`document.querySelectorAll(".timeline > li").length === 50 && text(".timeline .facts").includes("revision 71")`)
 	p.click(".pager.small button", "Older")
@@ -199,7 +199,7 @@ func TestFlow_PagesItsTrail(t *testing.T) {
 // TestMerge_IsTheServices merges in the browser as the service does, digit for digit.
 func TestMerge_IsTheServices(t *testing.T) {
 	s := servertest.Start(t, onSQLite(t))
-	p := newTab(t, startBrowser(t), s.URL, 1280)
+	p := newTab(t, chromium(t), s.URL, 1280)
 	p.open("#/flows")
 	values := []string{`{}`, `{"a":1.10,"b":{"c":1}}`, `{"b":null,"z":"\u00e9\n","a":12345678901234567890}`, `[1,2.0,-0]`, `"text"`, `null`, `true`, `1e-7`, `{"2":1,"1":{"__proto__":[]}}`}
 	for _, state := range values {

@@ -80,7 +80,7 @@ func TestNews_LeaveTheAddressOfACallback(t *testing.T) {
 	s := servertest.Start(t, onSQLite(t))
 	id := inStatus(t, s, "running")
 	command(t, s, id, "wait", `{"wait": {"kind": "callback", "details": {"ask": "for it"}}}`)
-	p := newTab(t, startBrowser(t), s.URL, 1280)
+	p := newTab(t, chromium(t), s.URL, 1280)
 	p.open("#/flows/" + id)
 	p.live()
 	p.await(`!!pick(".timeline summary")`) // the last part to come
@@ -100,7 +100,7 @@ func TestNews_LeaveTheFocus(t *testing.T) {
 	s := servertest.Start(t, onSQLite(t))
 	id := inStatus(t, s, "running", `"labels": {"team": "a"}`, `"state": {"n": 0, "deep": {"in": 1}}`)
 	s.Call(t, 201, "PUT", "/flows/"+id+"/steps/one", `{"task": "pack", "status": "succeeded", "result": {"n": 1}}`)
-	p := newTab(t, startBrowser(t), s.URL, 1280)
+	p := newTab(t, chromium(t), s.URL, 1280)
 	revision := 1
 	for _, view := range []struct {
 		hash, ready, shows string

@@ -15,7 +15,7 @@ import (
 func TestFeed_ComesBackWithoutAGap(t *testing.T) {
 	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, _ *tab) {
 		d := newDoors(t, s.URL)
-		p := newTab(t, startBrowser(t), d.URL, 1280)
+		p := newTab(t, chromium(t), d.URL, 1280)
 		p.open("#/")
 		p.live()
 		create(t, s, `"goal": "before the break `+t.Name()+`"`)
@@ -59,7 +59,7 @@ func TestFeed_ComesBackWithoutAGap(t *testing.T) {
 func TestFeed_LetsGoOfAPageThatIsLeft(t *testing.T) {
 	s := servertest.Start(t, onSQLite(t))
 	d := newDoors(t, s.URL)
-	p := newTab(t, startBrowser(t), d.URL, 1280)
+	p := newTab(t, chromium(t), d.URL, 1280)
 	for range 8 { // more than the connections a browser opens to one server
 		p.open("#/flows")
 		p.live()
@@ -78,7 +78,7 @@ func TestFeed_LetsGoOfAPageThatIsLeft(t *testing.T) {
 func TestServer_GoneAndBack(t *testing.T) {
 	s := servertest.Start(t, onSQLite(t))
 	id := inStatus(t, s, "running")
-	p := newTab(t, startBrowser(t), s.URL, 1280)
+	p := newTab(t, chromium(t), s.URL, 1280)
 	p.open("#/flows/" + id)
 	p.live()
 	s.Stop()
@@ -103,7 +103,7 @@ func TestKey_IsAskedForAndForgotten(t *testing.T) {
 			}
 			return nil
 		})
-		p := newTab(t, startBrowser(t), d.URL, 1280)
+		p := newTab(t, chromium(t), d.URL, 1280)
 		p.open("#/flows")
 		p.awaitText("dialog [role=alert]", "This key was revoked.")
 		p.awaitText("dialog [role=alert]", "request-of-the-test")
@@ -127,7 +127,7 @@ func TestRefusals_AreShown(t *testing.T) {
 	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, _ *tab) {
 		id := inStatus(t, s, "running")
 		d := newDoors(t, s.URL)
-		p := newTab(t, startBrowser(t), d.URL, 1280)
+		p := newTab(t, chromium(t), d.URL, 1280)
 		for _, no := range []*refusal{
 			{403, "forbidden", "The key lacks the scope flows:read.", ""},
 			{429, "too-many-requests", "Too many requests.", "1"},
@@ -163,5 +163,17 @@ func TestRefusals_AreShown(t *testing.T) {
 		p.awaitText("[role=alert]", "There is no such flow")
 		p.open("#/nowhere")
 		p.awaitText("h1", "No such page")
+	})
+}
+
+// TestList_LeadsOnFromAnAddressThatIsNoGood follows a link whose cursor the server does not take: another caller's, say.
+func TestList_LeadsOnFromAnAddressThatIsNoGood(t *testing.T) {
+	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
+		create(t, s, `"goal": "still here"`)
+		p.open("#/flows?controller_id=test&cursor=nonsense")
+		p.awaitText("main [role=alert]", "cursor")
+		p.click("main [role=alert] a", "To the first page")
+		p.awaitText(".flows th", "still here")
+		p.await(`location.hash === "#/flows?controller_id=test"`)
 	})
 }

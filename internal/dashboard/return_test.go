@@ -12,7 +12,7 @@ func TestServer_ComesAfterTheView(t *testing.T) {
 	s := servertest.Start(t, onSQLite(t))
 	id := inStatus(t, s, "waiting")
 	s.Call(t, 201, "PUT", "/flows/"+id+"/steps/one", `{"task": "pack", "status": "running"}`)
-	p := newTab(t, startBrowser(t), s.URL, 1280)
+	p := newTab(t, chromium(t), s.URL, 1280)
 	for hash, filled := range map[string]string{
 		"#/":            `all(".numbers a").length === 6 && !pick("[role=alert]") && text(".oldest").includes("a test")`,
 		"#/flows/" + id: `!!pick(".timeline summary") && !!pick(".steps th") && !!pick(".wait-panel .conditions") && !pick("[role=alert]")`,
@@ -32,7 +32,7 @@ func TestServer_ComesAfterTheView(t *testing.T) {
 func TestFeed_RestsWhileNobodyLooks(t *testing.T) {
 	s := servertest.Start(t, onSQLite(t))
 	d := newDoors(t, s.URL)
-	p := newTab(t, startBrowser(t), d.URL, 1280)
+	p := newTab(t, chromium(t), d.URL, 1280)
 	p.open("#/")
 	p.live()
 	create(t, s, `"goal": "before"`)

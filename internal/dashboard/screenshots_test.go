@@ -27,7 +27,7 @@ func TestScreenshots(t *testing.T) {
 	s := servertest.Start(t, servertest.Options{Database: database})
 	refund := demo(t, s.Client)
 	spread(t, database, 14*time.Minute)
-	browser := startBrowser(t)
+	browser := chromium(t)
 	for _, c := range []struct {
 		name, hash, ready, theme string
 		width, height            int64

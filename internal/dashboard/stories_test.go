@@ -14,7 +14,7 @@ import (
 // bothThemes runs a story in a tab of its own for each theme, on one server.
 func bothThemes(t *testing.T, options servertest.Options, width int64, story func(t *testing.T, s *servertest.Server, p *tab)) {
 	s := servertest.Start(t, options)
-	browser := startBrowser(t)
+	browser := chromium(t)
 	for _, theme := range []string{"light", "dark"} {
 		t.Run(theme, func(t *testing.T) {
 			p := newTab(t, browser, s.URL, width)
@@ -138,7 +138,7 @@ func TestOverview_OverlooksNoFlow(t *testing.T) {
 	for commands := range slices.Chunk(slices.Concat(waits, failures), 500) {
 		s.Call(t, 200, "POST", "/batch", `{"commands": [`+strings.Join(commands, ",")+`]}`)
 	}
-	p := newTab(t, startBrowser(t), s.URL, 1280)
+	p := newTab(t, chromium(t), s.URL, 1280)
 	p.open("#/")
 	p.live()
 	p.await(`all(".due li").length === 6 && all(".due li")[0].startsWith("waits an hour") && /in 59 min/.test(text(".due li time"))`)
@@ -262,7 +262,7 @@ func TestList_HoldsOnePageOfAHundredThousand(t *testing.T) {
 	if _, err := servertest.OpenDatabase(t, options.Database).ExecContext(t.Context(), multiply); err != nil {
 		t.Fatal(err)
 	}
-	p := newTab(t, startBrowser(t), s.URL, 1280)
+	p := newTab(t, chromium(t), s.URL, 1280)
 	p.open("#/flows?limit=500")
 	p.live()
 	for page := range 6 {

@@ -26,7 +26,7 @@ func TestViewer_SendsRequests(t *testing.T) {
 	o.Args = []string{"--auth", "keys"}
 	s := servertest.Start(t, o)
 	made := servertest.Run(t, servertest.Options{Database: o.Database}, "keys", "create", "--name", "kate", "--scope", "flows:read", "--scope", "flows:write", "--owner", "*")
-	p := newTab(t, startBrowser(t), s.URL, 1280)
+	p := newTab(t, chromium(t), s.URL, 1280)
 	p.open("docs")
 	if got := p.try("service-getStats"); !strings.Contains(got, "unauthenticated") {
 		t.Errorf("without a key: %s", got)

@@ -85,7 +85,7 @@ func TestWaitForm_MakesTheFirstOfSeveral(t *testing.T) {
 // TestWaitForm_MakesEachOfThem makes a wait of each single kind, after rows were added and taken away again.
 func TestWaitForm_MakesEachOfThem(t *testing.T) {
 	s := servertest.Start(t, onSQLite(t))
-	p := newTab(t, startBrowser(t), s.URL, 360)
+	p := newTab(t, chromium(t), s.URL, 360)
 	for _, c := range []struct{ kind, scheme, secret, refused string }{
 		{kind: "timer"},
 		{kind: "manual"},
@@ -128,7 +128,7 @@ func TestWaitForm_MakesEachOfThem(t *testing.T) {
 func TestWaitForm_HasNoMoreThanTheServiceTakes(t *testing.T) {
 	s := servertest.Start(t, onSQLite(t))
 	id := inStatus(t, s, "running")
-	p := newTab(t, startBrowser(t), s.URL, 1280)
+	p := newTab(t, chromium(t), s.URL, 1280)
 	p.open("#/flows/" + id)
 	p.click("button[data-verb=wait]", "")
 	for range 15 {

@@ -70,7 +70,9 @@ class List {
     } catch (problem) {
       if (problem.name === "AbortError" || (quietly && problem.status === 0)) return;
       replace(this.pager);
-      replace(this.result, problemNotice(problem, () => this.load(false)));
+      const notice = problemNotice(problem, () => this.load(false));
+      if (this.cursor) notice.append(h("p", null, h("a", { href: link("/flows", this.query) }, "To the first page"))); // a cursor is good for one caller, and one query
+      replace(this.result, notice);
     } finally {
       if (this.work === work) this.result.removeAttribute("aria-busy");
     }
