@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"taskflow/internal/servertest"
 	"taskflow/internal/store/storetest"
 )
 
@@ -78,6 +80,32 @@ func after(d time.Duration) { <-time.After(d) }
 
 // large is a patch that no buffer on the way takes.
 var large = `{"patch":{"a":"` + strings.Repeat("x", 100_000) + `"}}`
+
+// TestStreamEndsWithItsFlow: a flow that is erased has no more events, and its stream ends within 15 s; that of all flows goes on.
+func TestStreamEndsWithItsFlow(t *testing.T) {
+	inBubble(t, func(t *testing.T, api *client) {
+		flow := api.inStatus("cancelled")
+		its, every := api.stream(flow+"/events"), api.stream("/events?flow_id="+strings.TrimPrefix(flow, "/flows/"))
+		wantComment := func(s *servertest.Stream) {
+			t.Helper()
+			if m, err := s.Next(); err != nil || m.Comment != ":" {
+				t.Errorf("%+v, %v; want a sign of life", m, err)
+			}
+		}
+		for _, s := range []*servertest.Stream{its, every} {
+			if _, err := s.Next(); err != nil { // how soon to come again
+				t.Fatal(err)
+			}
+			wantComment(s)
+		}
+		api.erase(flow).want(204)
+		if m, err := its.Next(); !errors.Is(err, io.EOF) {
+			t.Errorf("%+v, %v; want the end", m, err)
+		}
+		wantComment(every)
+		api.get(flow+"/events", "Accept: text/event-stream").problem(404, "not-found")
+	})
+}
 
 // TestStreamGivesSignsOfLife: 15 s after the last thing that was sent, with the place that the stream has come to where its
 // filters have kept from the client what lies between.

@@ -34,6 +34,7 @@ const (
 type stream struct {
 	api      *api
 	request  *request
+	query    store.EventQuery
 	follower *engine.Follower
 	release  func()
 	// fresh says that the stream begins at now, which the client cannot know.
@@ -62,7 +63,7 @@ func (a *api) listEventsLive(ctx context.Context, q store.EventQuery, last *stri
 		release()
 		return nil, err
 	}
-	return &stream{api: a, request: requestOf(ctx), follower: follower, release: release, fresh: q.After == nil}, nil
+	return &stream{api: a, request: requestOf(ctx), query: q, follower: follower, release: release, fresh: q.After == nil}, nil
 }
 
 // open counts a caller's stream or wait in until release is called, unless there are too many or the server is stopping.
@@ -113,10 +114,9 @@ func (s *stream) serve(w http.ResponseWriter) error {
 	defer cancel()
 	out := &streamWriter{ctx: ctx, w: w, connection: s.request.connection, patience: s.api.options.StreamPatience}
 	unlink := context.AfterFunc(ctx, out.hurry)
-	defer func() {
-		if !unlink() { // the last write may have given itself more time
-			out.hurry()
-		}
+	defer func() { // the last write may have given itself more time, or so little that the end of the answer could not leave
+		unlink()
+		out.hurry()
 	}()
 	err := out.send([]byte(begin))
 	if err == nil {
@@ -129,6 +129,8 @@ func (s *stream) serve(w http.ResponseWriter) error {
 		s.api.log.InfoContext(ctx, "a slow reader was cut off", "request_id", s.request.id)
 	case errors.As(err, new(*auth.Refused)):
 		s.api.log.InfoContext(ctx, "a stream ended with its reader's credentials", "request_id", s.request.id, "reason", err)
+	case errors.Is(err, flows.ErrNotFound): // whoever comes again is told so
+		s.api.log.InfoContext(ctx, "a stream ended with its flow", "request_id", s.request.id)
 	case ctx.Err() == nil: // else the client has gone
 		s.api.log.WarnContext(ctx, "a stream was cut off", "request_id", s.request.id, "error", err)
 	}
@@ -165,6 +167,9 @@ func (s *stream) follow(ctx context.Context, out *streamWriter) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-silence.C:
+			if s.query.FromFlow && s.erased(ctx) {
+				return flows.ErrNotFound
+			}
 			if err := out.send(signOfLife(told, s.follower.Position())); err != nil {
 				return err
 			}
@@ -177,6 +182,14 @@ func (s *stream) follow(ctx context.Context, out *streamWriter) error {
 		case <-more:
 		}
 	}
+}
+
+// erased looks for the flow of a stream: that it was erased is no event, and may have been another server's doing.
+func (s *stream) erased(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, s.api.options.RequestTimeout)
+	defer cancel()
+	_, err := s.api.reader.Events(ctx, store.EventQuery{FlowID: s.query.FlowID, FromFlow: true, Owners: s.query.Owners, Desc: true, Limit: 1})
+	return errors.Is(err, flows.ErrNotFound)
 }
 
 // sendAll sends events, and lets go of each as it is sent: a slow reader may take minutes for all of them. So there is
