@@ -54,7 +54,7 @@ func (c *authConfig) Validate() error {
 // checkIssuer wants an issuer whose answers nobody on the way can change: whoever could would let themselves in.
 func checkIssuer(issuer string) error {
 	u, err := url.Parse(issuer)
-	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) {
+	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && auth.Loopback(u.Hostname())) {
 		return errors.New("TASKFLOW_JWT_ISSUER must be a URL like https://issuer.example.com, set with TASKFLOW_AUTH=jwt; http only on this machine")
 	}
 	return nil

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"taskflow/internal/auth"
+
 	"github.com/dustin/go-humanize"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sosodev/duration"
@@ -139,18 +141,13 @@ func (a *authentication) UnmarshalText(text []byte) error {
 func (a authentication) on() bool { return a.keys || a.tokens }
 
 // checkListen holds the rule of the first day: without authentication, only this machine is served.
-func checkListen(address string, auth authentication, allowed bool) error {
+func checkListen(address string, who authentication, allowed bool) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return fmt.Errorf("TASKFLOW_LISTEN: %q is not host:port", address)
 	}
-	if auth.on() || allowed || loopback(host) {
+	if who.on() || allowed || auth.Loopback(host) {
 		return nil
 	}
 	return fmt.Errorf("TASKFLOW_LISTEN=%s is open to others, and TASKFLOW_AUTH=none lets anybody in: set TASKFLOW_AUTH=keys, listen on 127.0.0.1, or set TASKFLOW_ALLOW_UNAUTHENTICATED=true if something in front of this server keeps strangers out", address)
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -34,6 +34,9 @@ func (c *httpConfig) Validate() error {
 	if c.MaxHeader < 2*headSlack {
 		return fmt.Errorf("TASKFLOW_MAX_HEADER must be at least %d", 2*headSlack)
 	}
+	if c.RequestTimeout >= c.WriteTimeout {
+		return fmt.Errorf("TASKFLOW_REQUEST_TIMEOUT must be shorter than TASKFLOW_WRITE_TIMEOUT, or its 503 could not leave any more")
+	}
 	return nil
 }
 

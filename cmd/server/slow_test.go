@@ -98,7 +98,7 @@ func TestSlowRequests_Defaults(t *testing.T) {
 
 // TestSlowReaders_AreCutOff asks for more than a connection holds, and reads none of it.
 func TestSlowReaders_AreCutOff(t *testing.T) {
-	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_WRITE_TIMEOUT=PT1S"}})
+	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_WRITE_TIMEOUT=PT1S", "TASKFLOW_REQUEST_TIMEOUT=PT0.9S"}})
 	for range 8 {
 		s.Create(t, `"state": {"x": "`+strings.Repeat("x", 250<<10)+`"}`)
 	}

@@ -27,21 +27,23 @@ func NewRate(perSecond float64, burst int) *Rate {
 
 // Allow counts a request of a caller. Where it is one too many, wait is when to come again.
 func (r *Rate) Allow(caller string, now time.Time) (wait time.Duration, ok bool) {
-	return r.allow(caller, 1, now)
+	return r.allow(caller, 1, 1, now)
 }
 
 // AllowMore counts what comes within a request that was allowed: all of it, or nothing where it is too much. Together they
 // count for no more than may come at once, so that a large one passes for whoever has sent nothing before.
 func (r *Rate) AllowMore(caller string, requests int, now time.Time) (wait time.Duration, ok bool) {
-	return r.allow(caller, min(requests, r.burst-1), now)
+	requests = min(requests, r.burst-1)
+	return r.allow(caller, requests, requests+1, now)
 }
 
-func (r *Rate) allow(caller string, requests int, now time.Time) (wait time.Duration, ok bool) {
+// allow counts requests. Where they are too many, wait is until a repeat, of again requests, would pass.
+func (r *Rate) allow(caller string, requests, again int, now time.Time) (wait time.Duration, ok bool) {
 	limiter := r.of(caller, now)
 	if limiter.AllowN(now, requests) {
 		return 0, true
 	}
-	missing := float64(requests) - limiter.TokensAt(now)
+	missing := float64(again) - limiter.TokensAt(now)
 	return time.Duration(math.Ceil(missing / r.perSecond * float64(time.Second))), false
 }
 

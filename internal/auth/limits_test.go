@@ -36,8 +36,8 @@ func TestRate_CountsWhatComesAsOne(t *testing.T) {
 		t.Error("15 of 20 are refused")
 	}
 	wait, ok := r.AllowMore("a", 10, now)
-	if ok || wait < 400*time.Millisecond || wait > 600*time.Millisecond {
-		t.Errorf("10 more: %v, %v; want to wait for 5 of them", wait, ok)
+	if ok || wait < 500*time.Millisecond || wait > 700*time.Millisecond {
+		t.Errorf("10 more: %v, %v; want to wait for 5 of them, and for the request that brings them again", wait, ok)
 	}
 	if _, ok := r.AllowMore("a", 5, now); !ok {
 		t.Error("what was refused has been counted")

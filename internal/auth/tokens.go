@@ -135,10 +135,11 @@ func safeKeys(issuer, keys string) bool {
 		return true
 	}
 	from, err := url.Parse(issuer)
-	return err == nil && u.Scheme == "http" && from.Scheme == "http" && loopback(from.Hostname()) && loopback(u.Hostname())
+	return err == nil && u.Scheme == "http" && from.Scheme == "http" && Loopback(from.Hostname()) && Loopback(u.Hostname())
 }
 
-func loopback(host string) bool {
+// Loopback reports whether a host, without its port, is this machine itself by every resolver's word.
+func Loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

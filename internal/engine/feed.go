@@ -216,17 +216,20 @@ func (e *Engine) feedOnce() error {
 		}
 		e.feed.begin(last)
 	}
-	for !e.isStopped() {
-		events, err := e.store.Tail(ctx, e.feed.to, feedPage)
+	for rows := feedPage; !e.isStopped(); {
+		events, err := e.store.Tail(ctx, e.feed.to, rows)
 		if err != nil {
 			return err
 		}
-		filling := store.Filling{Limit: feedPage}
+		filling := store.Filling{Limit: rows}
 		for i := range events {
 			filling.AddEvent(&events[i].Event)
 		}
 		if e.feed.add(events); !filling.Full() {
 			return nil // there was no more
+		}
+		if rows = feedPage; len(events) < rows { // they are large: a database sends what was asked for, though most of it is not kept
+			rows = min(rows, 2*len(events))
 		}
 	}
 	return nil

@@ -250,15 +250,41 @@ func TestStreamTakesNoMoreThanAPageAtOnce(t *testing.T) {
 	})
 }
 
-// tails counts how often the feed is read, and fails as it is told.
+// TestFeedAsksForNoMoreThanItKeeps: a database sends all the rows that it is asked for, though the page ends with the bytes.
+func TestFeedAsksForNoMoreThanItKeeps(t *testing.T) {
+	onTails(t, func(r *rig, s *tails) {
+		id := uuid.New()
+		r.apply(create(id))
+		r.apply(command(id, flows.Start{}))
+		live := follow(r, r.engine, store.EventQuery{Owners: flows.Everyone})
+		large := json.RawMessage(`{"a":"` + strings.Repeat("x", 200<<10) + `"}`)
+		other := r.second(engine.Options{})
+		for range 300 {
+			if _, err := other.Apply(r.Context(), command(id, flows.UpdateState{Patch: large})); err != nil {
+				r.Fatal(err)
+			}
+		}
+		s.asked.Store(0)
+		after(feedPoll)
+		if events := drain(r, live); len(events) != 300 {
+			r.Errorf("%d events", len(events))
+		}
+		if asked := s.asked.Load(); asked > 2*300+2*256 {
+			r.Errorf("%d rows were asked for, to read 300", asked)
+		}
+	})
+}
+
+// tails counts how often the feed is read, and how much of it is asked for, and fails as it is told.
 type tails struct {
 	store.Store
-	reads atomic.Int64
-	fail  atomic.Bool
+	reads, asked atomic.Int64
+	fail         atomic.Bool
 }
 
 func (s *tails) Tail(ctx context.Context, after int64, limit int) ([]store.FeedEvent, error) {
 	s.reads.Add(1)
+	s.asked.Add(int64(limit))
 	if s.fail.Load() {
 		return nil, store.ErrUnavailable
 	}

@@ -109,8 +109,7 @@ func (a *api) checkHost(r *http.Request) error {
 		return nil
 	}
 	host := plainHost(r.Host)
-	ip := net.ParseIP(host)
-	if host == "localhost" || ip != nil && ip.IsLoopback() {
+	if auth.Loopback(host) {
 		return nil
 	}
 	for _, own := range a.options.OnlyHosts {
@@ -119,7 +118,7 @@ func (a *api) checkHost(r *http.Request) error {
 		}
 	}
 	return newProblem(slugForbidden, "The request is for a host that this server does not know. Without authentication it answers for "+
-		"localhost and the host of TASKFLOW_PUBLIC_URL.")
+		"localhost and the hosts of TASKFLOW_PUBLIC_URL, TASKFLOW_LISTEN and TASKFLOW_CORS_ORIGINS.")
 }
 
 // plainHost is a host without its port, in the one form in which hosts are compared.

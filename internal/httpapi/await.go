@@ -2,11 +2,13 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
+	"taskflow/internal/auth"
 	"taskflow/internal/engine"
 	"taskflow/internal/store"
 )
@@ -77,6 +79,9 @@ func (a *api) await(ctx context.Context, wait time.Duration, q store.EventQuery,
 			found, err = look(looking)
 		}
 		cancel()
+		if q.FromFlow && waiting.Err() == nil && (errors.Is(err, store.ErrUnavailable) || errors.Is(err, auth.ErrUnavailable)) {
+			err = nil // it is looked again in a moment, and for the last time when the wait is over
+		}
 		if found || err != nil || waiting.Err() != nil {
 			return err
 		}

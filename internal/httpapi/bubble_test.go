@@ -9,11 +9,13 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"taskflow/internal/servertest"
+	"taskflow/internal/store"
 	"taskflow/internal/store/storetest"
 )
 
@@ -216,4 +218,60 @@ func TestSlowReaderLosesItsKey(t *testing.T) {
 			t.Errorf("6 s after its key was revoked the stream goes on with event %d, %v", e.Seq, err)
 		}
 	}, twoTenants)
+}
+
+// TestWaitOutlastsTrouble: who waits is not sent home because the database is away for a moment.
+func TestWaitOutlastsTrouble(t *testing.T) {
+	var away atomic.Bool
+	inBubble(t, func(t *testing.T, api *client) {
+		flow := api.created("")
+		answered := make(chan answer)
+		go func() { answered <- api.get(flow, `If-None-Match: "0"`, "Prefer: wait=60") }()
+		after(3 * time.Second)
+		away.Store(true)
+		api.get(flow).problem(503, "unavailable")
+		after(9 * time.Second) // it has looked twice meanwhile
+		away.Store(false)
+		api.post(flow+"/start", "").want(200)
+		(<-answered).want(200).has("/revision", "1")
+
+		go func() { answered <- api.get(flow, `If-None-Match: "1"`, "Prefer: wait=20") }()
+		after(3 * time.Second)
+		away.Store(true)
+		(<-answered).problem(503, "unavailable") // it does not know whether anything has changed
+		away.Store(false)
+	}, func(s *setup) {
+		s.reads = func(context.Context) error {
+			if away.Load() {
+				return store.ErrUnavailable
+			}
+			return nil
+		}
+	})
+}
+
+// TestReadinessIsReadOnce has many ask at once while the database is slow: they need no credentials, and must not take the
+// connections that keys are read on.
+func TestReadinessIsReadOnce(t *testing.T) {
+	var slow atomic.Bool
+	var reads atomic.Int64
+	inBubble(t, func(t *testing.T, api *client) {
+		slow.Store(true)
+		var asking sync.WaitGroup
+		for range 20 {
+			asking.Go(func() { api.get("/readyz").want(200) })
+		}
+		asking.Wait()
+		if n := reads.Load(); n != 1 {
+			t.Errorf("%d reads for those who asked at once", n)
+		}
+	}, func(s *setup) {
+		s.reads = func(context.Context) error {
+			if slow.Load() {
+				reads.Add(1)
+				after(time.Second)
+			}
+			return nil
+		}
+	})
 }

@@ -155,7 +155,7 @@ func (a *api) endedBy(ctx context.Context, c capability, reject bool) error {
 // A look for the end of a wait goes no further back than this. Events may be large, so that pages are short.
 const (
 	endPage  = 20
-	endPages = 50
+	endPages = 10
 )
 
 // began reports whether an event is the beginning of the wait that a capability is for, and not one in the trail of

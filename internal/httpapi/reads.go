@@ -307,9 +307,7 @@ func (a *api) GetReadyz(ctx context.Context, _ oas.GetReadyzRequestObject) (oas.
 	if a.stopping.Load() {
 		return nil, newProblem(slugUnavailable, "The server is shutting down.")
 	}
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	version, err := a.reader.SchemaVersion(ctx)
+	version, err := a.schemaVersion(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
@@ -323,4 +321,18 @@ func (a *api) GetReadyz(ctx context.Context, _ oas.GetReadyzRequestObject) (oas.
 		return nil, newProblem(slugUnavailable, "There is no key for callback URLs yet.")
 	}
 	return jsonReply(http.StatusOK, []byte(`{"status":"ok"}`)), nil
+}
+
+// schemaVersion reads the version of the database's schema, once for all who ask meanwhile: they need no credentials, and no
+// rate holds for them, so they must not take the connections on which keys are read.
+func (a *api) schemaVersion(ctx context.Context) (int64, error) {
+	version, err, _ := a.readiness.Do("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout)
+		defer cancel()
+		return a.reader.SchemaVersion(ctx)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return version.(int64), nil
 }

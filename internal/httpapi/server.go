@@ -19,6 +19,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/go-chi/cors"
+	"golang.org/x/sync/singleflight"
 )
 
 // Options of the server. Those up to SecretKey must be set; cmd/server has their defaults.
@@ -90,6 +91,7 @@ type api struct {
 	accepting  context.Context
 	endStreams context.CancelFunc
 	streams    atomic.Int64 // open streams and waits
+	readiness  singleflight.Group
 	log        *slog.Logger
 }
 

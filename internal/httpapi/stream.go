@@ -23,7 +23,7 @@ const (
 	// reconnectAfter is how long a client is asked to wait before it goes on at another server.
 	reconnectAfter = time.Second
 	// recheck is how often the credentials of a stream's caller are looked at. With the age of the keys that are looked
-	// at, it keeps a revoked one from reading on for 5 s.
+	// at, it keeps a revoked one from getting another event after 5 s.
 	recheck = time.Second
 	// farewell is how long a write may take once the server stops: a reader that does not read must not hold it up.
 	farewell = time.Second
