@@ -156,7 +156,7 @@ func TestLarge(t *testing.T) {
 // TestGrowth runs all of it, small. A way that is 20 ms longer is seen: a change takes two round trips.
 func TestGrowth(t *testing.T) {
 	t.Setenv(childMain, "1")
-	c := growthCommand{Server: servertest.Binary(t), Rounds: 1, Duration: 300 * time.Millisecond, States: []int{1000}, Batches: []int{7}, Waiting: 200,
+	c := growthCommand{Server: servertest.Binary(t), Rounds: 1, Duration: time.Second, States: []int{1000}, Batches: []int{7}, Waiting: 200,
 		Trips: []time.Duration{20 * time.Millisecond}, Results: t.TempDir()}
 	if err := c.Run(t.Context()); err != nil {
 		t.Fatal(err)

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"taskflow/internal/servertest"
+
+	"github.com/chromedp/cdproto/emulation"
 )
 
 // finding is one of axe's.
@@ -133,12 +135,17 @@ func TestAccess_NothingIsFoundInTrouble(t *testing.T) {
 		p.click("dialog button[type=submit]", "")
 		p.awaitText("dialog .conflict", "you saw revision 1, it is at 2")
 		look("conflict")
-		d.refuseBy(func(*http.Request) *refusal {
+		unavailable := func(*http.Request) *refusal {
 			return &refusal{503, "unavailable", "The database cannot be reached.", "600"}
-		})
+		}
+		d.refuseBy(unavailable)
 		p.click("#apply-anyway", "")
 		p.awaitText("dialog [role=alert]", "The database cannot be reached.")
 		look("a command that is refused")
+		d.refuseBy(nil)
+		p.click("dialog button[type=submit]", "Finish") // the form can be sent again
+		p.await(`text(".sub .badge") === "finished" && !document.querySelector("dialog")`)
+		d.refuseBy(unavailable)
 		d.cut()
 		p.awaitText("#connection", "Disconnected")
 		p.open("#/flows")
@@ -229,7 +236,7 @@ func TestKeyboard_ReachesEverything(t *testing.T) {
 	p.await(`location.hash === "#/flows" && localStorage.getItem("taskflow.shortcuts") === "off"`)
 }
 
-// TestMotion_IsReduced: with reduced motion nothing moves by itself; without, a changed row fades.
+// TestMotion_IsReduced: with reduced motion nothing moves by itself; without, a changed row fades, each time that it changes.
 func TestMotion_IsReduced(t *testing.T) {
 	s := servertest.Start(t, onSQLite(t))
 	id := create(t, s)
@@ -242,5 +249,12 @@ func TestMotion_IsReduced(t *testing.T) {
 	p.await(`!!pick("tr.changed")`)
 	if name := eval[string](p, `getComputedStyle(document.querySelector("tr.changed td")).animationName`); name != "none" {
 		t.Errorf("a row moves: %s", name)
+	}
+	call(p, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-reduced-motion", Value: "no-preference"}}})
+	const fades = `document.querySelector("tr.changed td")?.getAnimations().some((a) => a.animationName === "changed" && a.playState === "running")`
+	for range 2 {
+		eval[bool](p, `(document.getAnimations().forEach((a) => a.finish()), true)`)
+		command(t, s, id, "state", `{"patch": {}}`)
+		p.await(fades)
 	}
 }

@@ -98,13 +98,13 @@ func driveByHand(t *testing.T, s *servertest.Server, p *tab) {
 	p.fill("dialog [name=details]", `{"question": "Go?"}`)
 	p.click("dialog button[type=submit]", "")
 	p.await(`text(".sub .badge") === "waiting" && text(".wait-panel pre").includes("Go?")`)
-	p.await(`/^in 23 h 59 min$/.test(text(".countdown time"))`)
+	p.await(`/^in 23 h [45]\d min$/.test(text(".countdown time"))`)
 	address := eval[string](p, `text(".address code")`)
 	if want := value(t, s.Call(t, 200, "GET", "/flows/"+id, ""), "wait"); !strings.Contains(want, address) || address == "" {
 		t.Errorf("the page shows %q of %s", address, want)
 	}
 	p.click(".address button", "Copy the URL")
-	p.await(`["Copied", "Not copied"].includes(text(".address button"))`)
+	p.copied()
 	s.Call(t, 200, "POST", strings.TrimPrefix(address, s.URL), `{"said": "yes"}`)
 	p.await(`text(".sub .badge") === "running" && all(".state .key").includes("said")`)
 	p.await(`all(".way li").map((e) => e.split(" ")[0].replace(/\d.*/, "")).join() === "created,running,waiting,running"`)

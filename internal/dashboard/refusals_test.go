@@ -139,7 +139,12 @@ func TestRefusals_AreShown(t *testing.T) {
 				p.open(view.hash)
 				p.awaitText("main [role=alert]", no.detail)
 				p.awaitText("main [role=alert]", "request-of-the-test")
-				d.refuseBy(nil)
+				d.refuseBy(func(r *http.Request) *refusal { // or the feed, once it connects, has the view filled before the click
+					if strings.Contains(r.Header.Get("Accept"), "event-stream") {
+						return &refusal{503, "unavailable", "The server is shutting down.", "600"}
+					}
+					return nil
+				})
 				if no.retryAfter != "1" { // else it tries again by itself
 					p.click("main [role=alert] button", "Try again")
 				}

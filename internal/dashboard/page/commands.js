@@ -130,5 +130,9 @@ class Sending {
     this.dialog.element.querySelector("#apply-anyway")?.focus();
   }
 
-  say(notice) { replace(this.answer, notice); }
+  // say shows what became of it, and lets the form be sent again; of a conflict its own notice does.
+  say(notice) {
+    this.button.hidden = false;
+    replace(this.answer, notice);
+  }
 }

@@ -61,7 +61,11 @@ export function copyButton(label, text, name = label) {
     copied.set(name, done ? "Copied" : "Not copied");
     button.textContent = copied.get(name);
     announce(done ? "Copied" : "The browser did not allow copying");
-    setTimeout(() => { copied.delete(name); button.textContent = label; }, 2000);
+    setTimeout(() => {
+      copied.delete(name);
+      const now = document.querySelector(`[data-focus="${CSS.escape(name)}"]`); // it may have been drawn anew
+      if (now) now.textContent = label;
+    }, 2000);
   };
   return h("button", { type: "button", class: "quiet", "data-focus": name, onclick: click }, copied.get(name) ?? label);
 }

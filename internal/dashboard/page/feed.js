@@ -9,8 +9,8 @@ const silence = 45_000; // ms without a heartbeat until the connection is given 
 const longest = 30_000; // ms between two tries
 
 // openFeed follows GET /events with these filters, from now on. onEvents gets the new ones in batches, oldest first;
-// onConnect is called at every connection: what is read from then on and what the feed brings leave no gap. It returns a
-// function that closes the feed.
+// onConnect is called at every connection: what is read from then on and what the feed brings leave no gap. It is told whether
+// the feed goes on from the last event, or begins anew. It returns a function that closes the feed.
 export function openFeed(filters, { onEvents, onConnect }) {
   const feed = new Feed(filters, onEvents, onConnect);
   feed.run();
@@ -45,10 +45,12 @@ class Feed {
   }
 
   // sight waits until somebody sees the page. A browser has six connections to a server, for all its tabs together: those
-  // that nobody looks at leave theirs to the others, and go on from the last event when they are looked at again.
+  // that nobody looks at leave theirs to the others, and begin anew when they are looked at again: what they missed may be a
+  // night's events.
   async sight() {
     if (!document.hidden) return;
     await new Promise((wake) => { this.wake = wake; });
+    this.last = undefined;
     if (!this.closed) showConnection("connecting");
   }
 
@@ -60,7 +62,7 @@ class Feed {
     });
     showConnection("connected");
     this.tries = 0;
-    this.onConnect();
+    this.onConnect(this.last !== undefined);
     await this.read(answer.body);
   }
 

@@ -39,14 +39,14 @@ class FlowView {
     this.steps = new Steps(id, this.work.signal);
     this.way = [];
     this.parts = Object.fromEntries(["head", "problem", "commands", "machine", "facts", "state"].map((name) => [name, h("div", { class: name })]));
-    this.refresh = atMost(300, () => this.guard(() => this.load()));
-    this.refreshWay = atMost(300, () => this.guard(() => this.loadWay()));
+    this.refresh = atMost(300, () => this.guard("load"));
+    this.refreshWay = atMost(300, () => this.guard("loadWay"));
   }
 
   async open() {
     replace(this.root, loading("the flow"));
     this.closeFeed = openFeed({ flow_id: this.id }, { onEvents: (events) => this.take(events), onConnect: () => this.reload() });
-    await this.guard(() => this.load());
+    await this.guard("load");
   }
 
   loadRest() {
@@ -66,13 +66,15 @@ class FlowView {
     for (const one of [this.refresh, this.refreshWay, this.timeline.paged.refresh, this.steps.paged.refresh]) one.cancel();
   }
 
-  async guard(request) {
+  // guard calls a request by its name, and shows what it was refused with until it succeeds.
+  async guard(name) {
     try {
-      await request();
-      replace(this.parts.problem);
+      await this[name]();
+      if (this.failed === name) replace(this.parts.problem);
     } catch (problem) {
       if (problem.name === "AbortError" || this.work.signal.aborted) return;
-      const notice = problemNotice(problem, () => this.guard(() => this.load()));
+      this.failed = name;
+      const notice = problemNotice(problem, () => this.guard(name));
       if (this.flow && problem.status !== 404) return replace(this.parts.problem, notice);
       this.flow = undefined;
       replace(this.root, crumbs(), h("h1", null, problem.status === 404 ? "No such flow" : "The flow cannot be shown"), notice);

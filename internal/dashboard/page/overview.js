@@ -45,8 +45,8 @@ class Overview {
   }
 
   async open() {
-    this.closeFeed = openFeed({ kind: movingKinds }, { onEvents: (events) => this.take(events), onConnect: () => this.sampled() });
-    this.timer = setInterval(() => { if (!document.hidden) this.sampled(); }, sampleEvery);
+    this.closeFeed = openFeed({ kind: movingKinds }, { onEvents: (events) => this.take(events), onConnect: (goesOn) => (goesOn ? this.sampled() : this.guard(() => this.begin())) });
+    this.timer = setInterval(() => { if (!document.hidden && this.counts) this.sampled(); }, sampleEvery);
     this.resized = () => this.draw();
     window.addEventListener("resize", this.resized);
     await this.guard(() => this.begin());
@@ -110,7 +110,6 @@ class Overview {
   }
 
   async sample() {
-    if (this.counts === undefined) return this.begin();
     const stats = await get("/stats", this.work.signal);
     this.past.add(now(), stats.by_status);
     this.show(stats);

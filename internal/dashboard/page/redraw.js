@@ -27,6 +27,7 @@ function reconcile(parent, drawn) {
   for (const node of drawn) {
     const old = olds.get(node);
     if (old) change(old, node);
+    if (old && old === place?.nextSibling) { parent.append(place); place = old; } // one left its place: the others keep theirs
     if (old && old === place) place = place.nextSibling;
     else parent.insertBefore(old ?? node, place);
   }
