@@ -13,6 +13,7 @@ import (
 
 	"taskflow/internal/servertest"
 
+	"github.com/VictoriaMetrics/metricsql"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -216,6 +217,8 @@ var (
 	metricName = regexp.MustCompile(`\b(?:taskflow|go|process)_[a-z0-9_]+`)
 	selector   = regexp.MustCompile(`(\w+)\{([^{}]*)\}`)
 	labelName  = regexp.MustCompile(`(\w+)\s*(?:=~|!~|!=|=)`)
+	promql     = regexp.MustCompile("(?s)```promql\n(.*?)```")
+	grafana    = strings.NewReplacer("$__rate_interval", "5m")
 )
 
 // family is the metric that a name in an expression belongs to, nil where there is none.
@@ -229,6 +232,14 @@ func family(families map[string]*dto.MetricFamily, name string) *dto.MetricFamil
 		}
 	}
 	return nil
+}
+
+// parse reports what is no PromQL, once Grafana has put its own into it.
+func parse(t *testing.T, where, expression string) {
+	t.Helper()
+	if _, err := metricsql.Parse(grafana.Replace(expression)); err != nil {
+		t.Errorf("%s: %q: %v", where, expression, err)
+	}
 }
 
 // checkExpression reports metrics and labels that no server exports. Prometheus adds the labels job, instance and le.
@@ -284,12 +295,18 @@ func TestMetrics_DashboardAlertsAndDocuments(t *testing.T) {
 		}
 		for _, target := range panel.Targets {
 			checkExpression(t, families, "panel "+panel.Title, target.Expr)
+			parse(t, "panel "+panel.Title, target.Expr)
 			charted += target.Expr + "\n"
 		}
 	}
 	checkAlerts(t, families, read("deploy/prometheus/alerts.yaml"))
 	page := string(read("docs/metrics.md"))
 	checkExpression(t, families, "docs/metrics.md", page)
+	for _, block := range promql.FindAllStringSubmatch(page, -1) {
+		for expression := range strings.Lines(block[1]) {
+			parse(t, "docs/metrics.md", expression)
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(families)) {
 		if !strings.HasPrefix(name, "taskflow_") {
 			continue
@@ -320,6 +337,7 @@ func checkAlerts(t *testing.T, families map[string]*dto.MetricFamily, text []byt
 	for _, group := range file.Groups {
 		for _, rule := range group.Rules {
 			checkExpression(t, families, "alert "+rule.Alert, rule.Expr)
+			parse(t, "alert "+rule.Alert, rule.Expr)
 			if rule.Expr == "" || rule.Annotations["summary"] == "" || rule.Annotations["action"] == "" || rule.Labels["severity"] == "" {
 				t.Errorf("alert %q lacks an expression, a summary, what to do, or a severity", rule.Alert)
 			}
