@@ -233,6 +233,7 @@ func TestStart_FlagsOverrideTheEnvironment(t *testing.T) {
 	if got := answer.Problem(); got != "precondition-required" {
 		t.Errorf("problem %q, want the variable that no flag overrides to hold", got)
 	}
+	s.AwaitLog("listening")
 	if log := s.Log(); !strings.HasPrefix(log, "{") {
 		t.Errorf("the log is not JSON:\n%s", log)
 	}
@@ -244,7 +245,9 @@ func TestStart_LogFormat(t *testing.T) {
 		if format != "" {
 			o.Env = []string{"TASKFLOW_LOG_FORMAT=" + format}
 		}
-		if log := servertest.Start(t, o).Log(); !strings.HasPrefix(log, want) || !strings.Contains(log, "listening") {
+		s := servertest.Start(t, o)
+		s.AwaitLog("listening")
+		if log := s.Log(); !strings.HasPrefix(log, want) {
 			t.Errorf("format %q: the log is %q, want lines that begin with %q", format, log, want)
 		}
 	}

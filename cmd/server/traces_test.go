@@ -168,9 +168,7 @@ func TestTraces_FromRequestToCommit(t *testing.T) {
 		}
 		checkSpans(t, r, flow, map[string]int{"POST /flows": 1, "POST /flows/{id}/start": 2, "POST /flows/{id}/state": 1,
 			"GET /flows/{id}": 1, "GET /flows/{id}/events": 1})
-		if !strings.Contains(s.Log(), `"trace_id":"`+callersTrace+`"`) {
-			t.Error("the log does not name the trace")
-		}
+		s.AwaitLog(`"trace_id":"` + callersTrace + `"`)
 	})
 }
 
