@@ -110,6 +110,7 @@ class Overview {
   }
 
   async sample() {
+    if (this.counts === undefined) return this.begin();
     const stats = await get("/stats", this.work.signal);
     this.past.add(now(), stats.by_status);
     this.show(stats);
