@@ -137,3 +137,25 @@ func TestNews_LeaveTheFocus(t *testing.T) {
 		}
 	}
 }
+
+// TestRedraw_LeavesWhatStays: where one leaves its place, it alone is moved: a browser takes the click from what is.
+func TestRedraw_LeavesWhatStays(t *testing.T) {
+	s := servertest.Start(t, onSQLite(t))
+	p := newTab(t, chromium(t), s.URL, 1280)
+	p.open("#/flows")
+	for order, want := range map[string]string{"BCDA": "A", "DABC": "D", "ACDB": "B", "ABCD": "", "BCD": "A", "ABXCD": ""} {
+		moved := eval[string](p, `import("/dashboard/redraw.js").then(({ redraw }) => {
+			const list = document.createElement("ul");
+			const draw = (names) => redraw(list, [...names].map((name) => { const item = document.createElement("li"); item.dataset.focus = item.textContent = name; return item; }));
+			draw("ABCD");
+			const watch = new MutationObserver(() => {});
+			watch.observe(list, { childList: true });
+			draw(`+quote(order)+`);
+			const gone = watch.takeRecords().flatMap((record) => [...record.removedNodes].map((node) => node.textContent));
+			return list.textContent + " " + [...new Set(gone)].sort().join("");
+		})`)
+		if moved != order+" "+want {
+			t.Errorf("from ABCD to %s: %q, want that only %q is moved", order, moved, want)
+		}
+	}
+}

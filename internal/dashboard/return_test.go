@@ -1,6 +1,9 @@
 package dashboard_test
 
 import (
+	"fmt"
+	"net/http"
+	"sync/atomic"
 	"testing"
 
 	"taskflow/internal/servertest"
@@ -27,6 +30,9 @@ func TestServer_ComesAfterTheView(t *testing.T) {
 	}
 }
 
+// pastReads is how often the overview has read the latest events.
+const pastReads = `performance.getEntriesByType("resource").filter((read) => read.name.includes("/events?order=-seq") && read.responseEnd > 0).length`
+
 // TestFeed_RestsWhileNobodyLooks hides the page, as a browser hides a tab behind others: it leaves its connection to them, and
 // shows what happened meanwhile when it is seen again.
 func TestFeed_RestsWhileNobodyLooks(t *testing.T) {
@@ -45,8 +51,20 @@ func TestFeed_RestsWhileNobodyLooks(t *testing.T) {
 		t.Fatalf("%d streams are open for a page that nobody sees", d.open())
 	}
 	create(t, s, `"goal": "meanwhile"`)
+	var resumed atomic.Bool
+	d.refuseBy(func(r *http.Request) *refusal {
+		if r.Header.Get("Last-Event-ID") != "" {
+			resumed.Store(true)
+		}
+		return nil
+	})
+	reads := eval[int](p, pastReads)
 	seen("false")
 	p.live()
 	p.awaitText(".ticker li", "meanwhile")
+	p.await(fmt.Sprintf(`%s > %d`, pastReads, reads)) // or the plot would draw as a flat line what it has not seen
+	if resumed.Load() {
+		t.Error("all that was missed is asked for: it may be a night's events")
+	}
 	p.await(`["before", "meanwhile"].every((goal) => all(".ticker .words").filter((words) => words === goal).length === 1)`)
 }
