@@ -74,6 +74,9 @@ func (s *fakeStore) revoke(i int) {
 	s.set(func() { now := time.Now(); s.keys[i].RevokedAt = &now })
 }
 
+// after lets time pass on the bubble's clock: none of the machine's.
+func after(d time.Duration) { <-time.After(d) }
+
 // keyGate takes the keys of a store, within a bubble of its own time.
 func keyGate(t *testing.T, test func(t *testing.T, s *fakeStore, g *auth.Gate, keys *auth.Keys)) {
 	t.Helper()
@@ -130,10 +133,10 @@ func TestKey_RevocationHoldsWithinFiveSeconds(t *testing.T) {
 			if _, err := ask(t, g, text); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(100 * time.Millisecond) // of the bubble's time
+			after(100 * time.Millisecond)
 		}
 		s.revoke(0)
-		for revoked := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		for revoked := time.Now(); ; after(100 * time.Millisecond) {
 			if _, err := ask(t, g, text); err != nil {
 				return
 			}
@@ -152,7 +155,7 @@ func TestKey_AfterAPauseTheListIsReadFirst(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.revoke(0)
-		time.Sleep(5 * time.Second)
+		after(5 * time.Second)
 		if _, err := ask(t, g, text); err == nil {
 			t.Error("a key is good 5 s after it was revoked")
 		}
@@ -179,7 +182,7 @@ func TestKey_DatabaseAway(t *testing.T) {
 			case !errors.Is(err, auth.ErrUnavailable):
 				t.Fatal(err)
 			}
-			time.Sleep(50 * time.Millisecond)
+			after(50 * time.Millisecond)
 		}
 		if s.reads > 15 || served < 20 {
 			t.Errorf("in 10 s the list was asked for %d times; %d requests were served before that", s.reads, served)
@@ -188,7 +191,7 @@ func TestKey_DatabaseAway(t *testing.T) {
 			t.Errorf("a gate that lets nobody in is ready: %v", err)
 		}
 		s.set(func() { s.away = false })
-		time.Sleep(time.Second)
+		after(time.Second)
 		if err := g.Ready(t.Context()); err != nil {
 			t.Errorf("ready, when the database is back: %v", err)
 		}
@@ -215,7 +218,7 @@ func TestKey_UnknownIDsDoNotFloodTheDatabase(t *testing.T) {
 	keyGate(t, func(t *testing.T, s *fakeStore, g *auth.Gate, _ *auth.Keys) {
 		for i := range 10_000 {
 			_, _ = ask(t, g, fmt.Sprintf("tfk_unknown%d_x", i))
-			time.Sleep(time.Millisecond)
+			after(time.Millisecond)
 		}
 		if s.reads > 25 {
 			t.Errorf("the list was read %d times in 10 s", s.reads)
@@ -226,11 +229,11 @@ func TestKey_UnknownIDsDoNotFloodTheDatabase(t *testing.T) {
 func TestKey_Expires(t *testing.T) {
 	keyGate(t, func(t *testing.T, s *fakeStore, g *auth.Gate, _ *auth.Keys) {
 		text := s.add(t, 90*24*time.Hour)
-		time.Sleep(90*24*time.Hour - time.Second)
+		after(90*24*time.Hour - time.Second)
 		if _, err := ask(t, g, text); err != nil {
 			t.Errorf("a second before its end: %v", err)
 		}
-		time.Sleep(time.Second)
+		after(time.Second)
 		var refused *auth.Refused
 		if _, err := ask(t, g, text); !errors.As(err, &refused) {
 			t.Errorf("at its end: %v", err)
@@ -251,20 +254,20 @@ func TestKey_LastUseIsWrittenOnceAMinute(t *testing.T) {
 		for range 59 {
 			use(a)
 			use(b)
-			time.Sleep(time.Second)
+			after(time.Second)
 		}
 		if notes := s.noted(); len(notes) != 0 {
 			t.Errorf("written within the minute: %v", notes)
 		}
 		last := use(a)
 		s.set(func() { s.away = true })
-		time.Sleep(2 * time.Second)
+		after(2 * time.Second)
 		s.set(func() { s.away = false })
-		time.Sleep(time.Minute)
+		after(time.Minute)
 		if notes := s.noted(); len(notes) != 1 || len(notes[0]) != 2 || !notes[0][s.keys[0].ID].Equal(last) {
 			t.Errorf("after two minutes: %v, want one batch of two, the first at %v", notes, last)
 		}
-		time.Sleep(10 * time.Minute)
+		after(10 * time.Minute)
 		if notes := s.noted(); len(notes) != 1 {
 			t.Errorf("written although nothing was used: %v", notes)
 		}
