@@ -19,7 +19,8 @@ import (
 // waitsCommand is `bench waits`.
 type waitsCommand struct {
 	Server   string        `help:"The built server." default:"bin/server" placeholder:"FILE"`
-	Timers   int           `help:"Timers that are due within five seconds; 0 leaves that measurement out." default:"20000"`
+	Timers   int           `help:"Timers that become due; 0 leaves that measurement out." default:"20000"`
+	Spread   time.Duration `help:"The time in which all timers are due." default:"5s"`
 	Replicas int           `help:"Servers that fire them." default:"3"`
 	Kills    bool          `help:"Kill the servers in turn meanwhile." default:"true" negatable:""`
 	Waiting  int           `help:"Flows that wait while the server idles; 0 leaves that measurement out." default:"1000000"`
@@ -59,7 +60,7 @@ func (l lateness) String() string {
 
 // Run measures and prints. A timer that fired early, twice or never is an error.
 func (c *waitsCommand) Run(ctx context.Context) (err error) {
-	if c.Timers < 0 || c.Waiting < 0 || c.Replicas < 1 || c.Idle <= 0 {
+	if c.Timers < 0 || c.Waiting < 0 || c.Replicas < 1 || c.Idle <= 0 || c.Timers > 0 && c.Spread <= 0 {
 		return errors.New("replicas and idle must be positive, timers and waiting must not be negative")
 	}
 	if c.Waiting > 0 && c.Waiting < fewWaiting {
@@ -130,7 +131,7 @@ func writeWaits(w io.Writer, r waitsReport) error {
 	fmt.Fprintf(w, "load average before %s, after %s\n", r.LoadBefore, r.LoadAfter)
 	if t := r.Timers; t != nil {
 		fmt.Fprintf(w, "\n%d timers due within %v, %d servers, %d kills: each fired once and none early\nlateness: %v\n",
-			t.Timers, timersWithin, t.Replicas, t.Kills, t.Lateness)
+			t.Timers, t.Spread, t.Replicas, t.Kills, t.Lateness)
 	}
 	if len(r.Waiting) == 0 {
 		return nil

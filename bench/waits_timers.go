@@ -16,8 +16,6 @@ import (
 // This file measures how late timers fire while the servers that fire them are killed.
 
 const (
-	// timersWithin is the time in which all timers are due.
-	timersWithin = 5 * time.Second
 	// killEvery is the time from one server's return to the next one's end.
 	killEvery = 300 * time.Millisecond
 	// batchSize is how many commands one request sets up.
@@ -28,10 +26,11 @@ const (
 
 // timersResult is what came out.
 type timersResult struct {
-	Timers   int      `json:"timers"`
-	Replicas int      `json:"replicas"`
-	Kills    int      `json:"kills"`
-	Lateness lateness `json:"lateness_ms"`
+	Timers   int           `json:"timers"`
+	Replicas int           `json:"replicas"`
+	Kills    int           `json:"kills"`
+	Spread   time.Duration `json:"spread_ns"`
+	Lateness lateness      `json:"lateness_ms"`
 }
 
 // measureTimers sets the timers, kills servers until the last has fired, and reads how late each was.
@@ -55,7 +54,7 @@ func (c *waitsCommand) measureTimers(ctx context.Context, databaseURL string) (*
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	first, err := setTimers(ctx, strings.TrimPrefix(servers[0].url, "http://"), c.Timers)
+	first, err := setTimers(ctx, strings.TrimPrefix(servers[0].url, "http://"), c.Timers, c.Spread)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +64,7 @@ func (c *waitsCommand) measureTimers(ctx context.Context, databaseURL string) (*
 	if err := pause(ctx, time.Until(first)); err != nil {
 		return nil, err
 	}
-	result := &timersResult{Timers: c.Timers, Replicas: c.Replicas}
+	result := &timersResult{Timers: c.Timers, Spread: c.Spread, Replicas: c.Replicas}
 	if result.Kills, err = c.killUntilFired(ctx, servers, conn, databaseURL, first); err != nil {
 		return nil, err
 	}
@@ -73,8 +72,8 @@ func (c *waitsCommand) measureTimers(ctx context.Context, databaseURL string) (*
 	return result, err
 }
 
-// setTimers creates flows that wait for times from first on.
-func setTimers(ctx context.Context, host string, n int) (first time.Time, err error) {
+// setTimers creates flows that wait for times from first on, within spread of it.
+func setTimers(ctx context.Context, host string, n int, spread time.Duration) (first time.Time, err error) {
 	began := time.Now()
 	conn := newHTTPConn(host, began.Add(10*time.Minute))
 	defer conn.close()
@@ -90,7 +89,7 @@ func setTimers(ctx context.Context, host string, n int) (first time.Time, err er
 		return first, err
 	}
 	return first, sendBatches(ctx, conn, n, func(i int) string {
-		at := first.Add(rand.N(timersWithin)).UTC().Format("2006-01-02T15:04:05.000000Z")
+		at := first.Add(rand.N(spread)).UTC().Format("2006-01-02T15:04:05.000000Z")
 		return fmt.Sprintf(`{"method":"POST","path":"/flows/%s/wait","body":{"wait":{"kind":"timer","at":%q}}}`, ids[i], at)
 	})
 }
@@ -123,7 +122,7 @@ func (c *waitsCommand) killUntilFired(ctx context.Context, servers []*process, c
 		if err := conn.QueryRow(ctx, countWaiting).Scan(&waiting); err != nil || waiting == 0 {
 			return kills, err
 		}
-		if time.Since(first) > timersWithin+timersPatience {
+		if time.Since(first) > c.Spread+timersPatience {
 			return kills, fmt.Errorf("%d timers have not fired %v after the last was due", waiting, timersPatience)
 		}
 		if err := pause(ctx, killEvery); err != nil {
