@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
-	"path"
 	"strings"
 	"testing"
 
@@ -120,11 +119,10 @@ func TestAccess_NothingIsFound(t *testing.T) {
 
 // TestAccess_NothingIsFoundInTrouble audits what shows only when something goes wrong, in both themes, at a phone's width.
 func TestAccess_NothingIsFoundInTrouble(t *testing.T) {
-	bothThemes(t, onSQLite(t), 360, func(t *testing.T, s *servertest.Server, _ *tab) {
+	bothThemes(t, onSQLite(t), 360, func(t *testing.T, s *servertest.Server, themed *tab) {
 		id := inStatus(t, s, "running", `"state": {"n": 1}`)
 		d := newDoors(t, s.URL)
-		p := newTab(t, chromium(t), d.URL, 360)
-		p.theme(path.Base(t.Name()))
+		p := themed.elsewhere(d.URL)
 		look := func(what string) { t.Helper(); p.audit(what); p.fits(what) }
 
 		p.open("#/flows/" + id)

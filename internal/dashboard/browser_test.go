@@ -87,6 +87,10 @@ type tab struct {
 	ctx  context.Context
 	base string
 
+	browser context.Context
+	width   int64
+	scheme  string // the theme that was asked for, "" for none
+
 	mu       sync.Mutex
 	mistakes []string
 }
@@ -95,7 +99,7 @@ type tab struct {
 // broke its Content-Security-Policy.
 func newTab(t *testing.T, browser context.Context, base string, width int64) *tab {
 	t.Helper()
-	p := &tab{t: t, base: base}
+	p := &tab{t: t, base: base, browser: browser, width: width}
 	ctx, end := chromedp.NewContext(browser, chromedp.WithNewBrowserContext(), chromedp.WithListener(p.listen))
 	t.Cleanup(end)
 	p.ctx = ctx
@@ -113,6 +117,14 @@ func newTab(t *testing.T, browser context.Context, base string, width int64) *ta
 		}
 	})
 	return p
+}
+
+// elsewhere is a tab like this one, its theme included, for the server at base.
+func (p *tab) elsewhere(base string) *tab {
+	p.t.Helper()
+	other := newTab(p.t, p.browser, base, p.width)
+	other.theme(p.scheme)
+	return other
 }
 
 // injected are functions for the tests' scripts, put into every document before its own scripts run.
@@ -295,6 +307,7 @@ func (p *tab) press(keys string) {
 // theme asks for light or dark as the system would.
 func (p *tab) theme(name string) {
 	p.t.Helper()
+	p.scheme = name
 	call(p, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
 		{Name: "prefers-color-scheme", Value: name}, {Name: "prefers-reduced-motion", Value: "reduce"},
 	}})

@@ -13,9 +13,9 @@ import (
 // TestFeed_ComesBackWithoutAGap breaks the stream in the middle: the page says so, tries again by itself, and shows what
 // happened meanwhile.
 func TestFeed_ComesBackWithoutAGap(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, _ *tab) {
+	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
 		d := newDoors(t, s.URL)
-		p := newTab(t, chromium(t), d.URL, 1280)
+		p := themed.elsewhere(d.URL)
 		p.open("#/")
 		p.live()
 		create(t, s, `"goal": "before the break `+t.Name()+`"`)
@@ -94,7 +94,7 @@ func TestServer_GoneAndBack(t *testing.T) {
 
 // TestKey_IsAskedForAndForgotten meets a server that wants a key.
 func TestKey_IsAskedForAndForgotten(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, _ *tab) {
+	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
 		create(t, s, `"goal": "behind the door"`)
 		d := newDoors(t, s.URL)
 		d.refuseBy(func(r *http.Request) *refusal {
@@ -103,7 +103,7 @@ func TestKey_IsAskedForAndForgotten(t *testing.T) {
 			}
 			return nil
 		})
-		p := newTab(t, chromium(t), d.URL, 1280)
+		p := themed.elsewhere(d.URL)
 		p.open("#/flows")
 		p.awaitText("dialog [role=alert]", "This key was revoked.")
 		p.awaitText("dialog [role=alert]", "request-of-the-test")
@@ -124,10 +124,10 @@ func TestKey_IsAskedForAndForgotten(t *testing.T) {
 
 // TestRefusals_AreShown meets each kind of refusal: with its detail, its request id, and a way on.
 func TestRefusals_AreShown(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, _ *tab) {
+	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
 		id := inStatus(t, s, "running")
 		d := newDoors(t, s.URL)
-		p := newTab(t, chromium(t), d.URL, 1280)
+		p := themed.elsewhere(d.URL)
 		for _, no := range []*refusal{
 			{403, "forbidden", "The key lacks the scope flows:read.", ""},
 			{429, "too-many-requests", "Too many requests.", "1"},
