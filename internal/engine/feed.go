@@ -39,6 +39,7 @@ type feed struct {
 	mu        sync.RWMutex
 	followers int
 	stopped   bool
+	stalled   bool          // the store could not be read when it was looked at last
 	changed   chan struct{} // closed, and made anew, when something below has changed
 	// running says that entries are all the events with from < seq <= to. It begins with the first follower.
 	running  bool
@@ -141,6 +142,16 @@ func (f *feed) idle() bool {
 	return true
 }
 
+// stall notes whether the store could be read, and wakes every follower where that is news.
+func (f *feed) stall(stalled bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stalled != stalled {
+		f.stalled = stalled
+		f.announce()
+	}
+}
+
 // stop ends every follower.
 func (f *feed) stop() {
 	f.mu.Lock()
@@ -194,7 +205,9 @@ func (e *Engine) followFeed() {
 			timer.Stop()
 			continue // until somebody joins
 		}
-		t.report(e.feedOnce())
+		err := e.feedOnce()
+		t.report(err)
+		e.feed.stall(err != nil)
 		timer.Reset(feedRest)
 		select {
 		case <-e.stopped:

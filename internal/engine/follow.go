@@ -52,6 +52,14 @@ func (f *Follower) Close() { f.engine.feed.leave() }
 // Position is the seq up to which the follower has seen everything that matches.
 func (f *Follower) Position() int64 { return f.position }
 
+// Stalled reports whether the store could not be read when it was last looked at for new events: where none come, there may
+// be some all the same. The channel that Take returns is closed when this changes, too.
+func (f *Follower) Stalled() bool {
+	f.engine.feed.mu.RLock()
+	defer f.engine.feed.mu.RUnlock()
+	return f.engine.feed.stalled
+}
+
 // Take returns the next events, in the order of seq, and moves on past them. It never waits for one: more is closed when it
 // is worth calling again, which may be at once, and may turn out to be for nothing.
 //

@@ -145,6 +145,37 @@ func TestStreamGivesSignsOfLife(t *testing.T) {
 	})
 }
 
+// TestStreamTellsThatItIsStalled: a stream goes on while the database is away, and says that it knows of nothing new; then that
+// it does again.
+func TestStreamTellsThatItIsStalled(t *testing.T) {
+	inBubble(t, func(t *testing.T, api *client) {
+		s := api.stream("/events?after=0")
+		expect := func(want servertest.Message) {
+			t.Helper()
+			if m, err := s.Next(); err != nil || m != want {
+				t.Errorf("%+v, %v; want %+v", m, err, want)
+			}
+		}
+		expect(servertest.Message{Retry: "1000"})
+		began := time.Now()
+		api.faulty.Blind(true)
+		expect(servertest.Message{Comment: ":stalled"})
+		if late := time.Since(began); late > time.Second {
+			t.Errorf("told after %v", late)
+		}
+		expect(servertest.Message{Comment: ":stalled"}) // 15 s later
+		api.created("")
+		api.faulty.Blind(false)
+		if e, err := s.NextEvent(); err != nil || e.Seq != 1 {
+			t.Errorf("%+v, %v; want what was committed meanwhile", e, err)
+		}
+		expect(servertest.Message{Comment: ":"})
+		if late := time.Since(began); late < 15*time.Second || late > 16*time.Second {
+			t.Errorf("all was told after %v", late)
+		}
+	}, func(s *setup) { s.faults = true })
+}
+
 // TestSlowReaderIsCounted: a stream whose client reads nothing is cut off when its patience ends, and told of.
 func TestSlowReaderIsCounted(t *testing.T) {
 	var seen watcher

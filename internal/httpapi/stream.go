@@ -144,9 +144,10 @@ func (a *api) untilStopping(parent context.Context) (context.Context, context.Ca
 	return ctx, func() { unlink(); cancel() }
 }
 
-// follow sends events as they come, and a sign of life where none comes.
+// follow sends events as they come, and a sign of life where none comes, or where it becomes another.
 func (s *stream) follow(ctx context.Context, out *streamWriter) error {
 	told := s.follower.Position() // what the client goes on from, should the stream end now
+	stalled := false              // what the client takes the feed for
 	silence, doubt := time.NewTimer(heartbeat), time.NewTicker(recheck)
 	defer silence.Stop()
 	defer doubt.Stop()
@@ -163,14 +164,18 @@ func (s *stream) follow(ctx context.Context, out *streamWriter) error {
 			told = last
 			silence.Reset(heartbeat)
 		}
+		if s.follower.Stalled() != stalled {
+			silence.Reset(0)
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-silence.C:
-			if s.query.FromFlow && s.erased(ctx) {
+			stalled = s.follower.Stalled()
+			if s.query.FromFlow && !stalled && s.erased(ctx) {
 				return flows.ErrNotFound
 			}
-			if err := out.send(signOfLife(told, s.follower.Position())); err != nil {
+			if err := out.send(signOfLife(stalled, told, s.follower.Position())); err != nil {
 				return err
 			}
 			told = s.follower.Position()
@@ -225,13 +230,17 @@ func (a *api) stillAllowed(ctx context.Context) error {
 	return allowed(caller, auth.ReadFlows)
 }
 
-// signOfLife is a comment; with it goes how far the stream has come, where that is further than the client knows: so it
-// need not go through again, when it reconnects, what its filters kept from it.
-func signOfLife(told, position int64) []byte {
-	if position > told {
-		return fmt.Appendf(nil, ":\nid: %d\n\n", position)
+// signOfLife is a comment, which says so where the feed is stalled. With it goes how far the stream has come, where that is
+// further than the client knows: so it need not go through again, when it reconnects, what its filters kept from it.
+func signOfLife(stalled bool, told, position int64) []byte {
+	sign := []byte(":")
+	if stalled {
+		sign = append(sign, " stalled"...)
 	}
-	return []byte(":\n\n")
+	if position > told {
+		sign = fmt.Appendf(sign, "\nid: %d", position)
+	}
+	return append(sign, "\n\n"...)
 }
 
 // streamWriter writes to a client that has patience long for each write, until ctx ends.

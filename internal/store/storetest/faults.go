@@ -22,6 +22,7 @@ type Faulty struct {
 	faults  []*Fault
 	gate    *Gate
 	updates int
+	blind   bool
 }
 
 // NewFaulty returns inner, failing on demand.
@@ -106,6 +107,24 @@ func (f *Faulty) Heal() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.faults = nil
+}
+
+// Blind has every look at the feed fail from now on, or no longer.
+func (f *Faulty) Blind(is bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.blind = is
+}
+
+// Tail implements store.Reader.
+func (f *Faulty) Tail(ctx context.Context, after int64, limit int) ([]store.FeedEvent, error) {
+	f.mu.Lock()
+	blind := f.blind
+	f.mu.Unlock()
+	if blind {
+		return nil, store.ErrUnavailable
+	}
+	return f.Store.Tail(ctx, after, limit)
 }
 
 // Updates is how many Updates have begun.
