@@ -5,15 +5,17 @@ import { duration } from "./time.js";
 
 let shown = { state: "connecting" };
 
-// showConnection takes connecting, connected or disconnected; for the last, when the next try is and how to make it now.
+const lasting = { none: "", connecting: "Connecting", connected: "Live", stalled: "No database" };
+
+// showConnection takes one of lasting, or disconnected; for that, when the next try is, how to make it now, and why: the
+// problem, where the server answered with one.
 export function showConnection(state, more = {}) {
   shown = { state, ...more };
   const sign = document.getElementById("connection");
   sign.dataset.state = state;
-  sign.title = more.why ?? "";
-  if (state === "connected") replace(sign, "Live");
-  else if (state === "connecting") replace(sign, "Connecting");
-  else replace(sign, "Disconnected", h("span", { class: "next", "aria-hidden": "true" }), h("button", { type: "button", class: "quiet", onclick: more.now }, "Try now"));
+  sign.title = more.why?.detail ?? "";
+  if (state in lasting) replace(sign, lasting[state]);
+  else replace(sign, "Disconnected", more.why && h("span", { class: "why" }, more.why.title), h("span", { class: "next", "aria-hidden": "true" }), h("button", { type: "button", class: "quiet", onclick: more.now }, "Try now"));
   tickConnection();
 }
 

@@ -1,25 +1,27 @@
 // The live feed: every audit event as it is committed, across broken connections without a gap.
 
-import { query, send } from "./api.js";
+import { send } from "./api.js";
 import { envelope, parse } from "./json.js";
 import { showConnection } from "./connection.js";
 import { readStream } from "./sse.js";
 
-const silence = 45_000; // ms without a heartbeat until the connection is given up
+const silence = 45_000; // ms without a sign of life until the connection, or the try to make one, is given up
+const stale = 60_000; // ms without a sign of life after which what was missed is not asked for
 const longest = 30_000; // ms between two tries
 
-// openFeed follows GET /events with these filters, from now on. onEvents gets the new ones in batches, oldest first;
-// onConnect is called at every connection: what is read from then on and what the feed brings leave no gap. It is told whether
-// the feed goes on from the last event, or begins anew. It returns a function that closes the feed.
-export function openFeed(filters, { onEvents, onConnect }) {
-  const feed = new Feed(filters, onEvents, onConnect);
+// openFeed follows the events at path from now on. onEvents gets the new ones in batches, oldest first; onConnect is called
+// at every connection: what is read from then on and what the feed brings leave no gap. It is told whether the feed goes on
+// from the last event, or begins anew. onGone is called once where nothing is at path, or no longer, and the feed is closed.
+// It returns a function that closes it.
+export function openFeed(path, { onEvents, onConnect, onGone = () => {} }) {
+  const feed = new Feed(path, onEvents, onConnect, onGone);
   feed.run();
   return () => feed.close();
 }
 
 class Feed {
-  constructor(filters, onEvents, onConnect) {
-    Object.assign(this, { filters, onEvents, onConnect, tries: 0, closed: false });
+  constructor(path, onEvents, onConnect, onGone) {
+    Object.assign(this, { path, onEvents, onConnect, onGone, tries: 0, closed: false });
     this.seen = () => { if (document.hidden) this.abort?.abort(); else this.wake?.(); };
     document.addEventListener("visibilitychange", this.seen);
   }
@@ -40,8 +42,15 @@ class Feed {
       try { await this.connect(); } catch (error) { problem = error; }
       clearTimeout(this.watch);
       if (this.closed) return;
+      if (problem?.status === 404) return this.end();
       if (!document.hidden) await this.rest(problem);
     }
+  }
+
+  end() {
+    this.close();
+    showConnection("none");
+    this.onGone();
   }
 
   // sight waits until somebody sees the page. A browser has six connections to a server, for all its tabs together: those
@@ -57,7 +66,9 @@ class Feed {
   async connect() {
     this.abort = new AbortController();
     const { signal } = this.abort;
-    const answer = await send("GET", "/events" + query(this.filters), {
+    if (Date.now() - this.heard > stale) this.last = undefined; // as for a page that nobody has seen meanwhile
+    this.giveUpLater();
+    const answer = await send("GET", this.path, {
       signal, headers: { Accept: "text/event-stream", ...(this.last && { "Last-Event-ID": this.last }) },
     });
     showConnection("connected");
@@ -68,9 +79,9 @@ class Feed {
 
   async read(body) {
     let batch = [];
-    this.listen();
     await readStream(body, {
       bytes: () => this.listen(),
+      comment: (words) => showConnection(words === "stalled" ? "stalled" : "connected"),
       id: (id) => { this.last = id; },
       event: (data) => batch.push(envelope(parse(data))),
       pause: () => {
@@ -80,8 +91,13 @@ class Feed {
     });
   }
 
-  // listen gives the connection up after a while of silence.
   listen() {
+    this.heard = Date.now();
+    this.giveUpLater();
+  }
+
+  // giveUpLater gives the connection up after a while of silence.
+  giveUpLater() {
     clearTimeout(this.watch);
     this.watch = setTimeout(() => this.abort.abort(), silence);
   }
@@ -90,8 +106,7 @@ class Feed {
   async rest(problem) {
     const backOff = Math.min(longest, 500 * 2 ** this.tries++) * (0.5 + Math.random() / 2);
     const ms = Math.max(backOff, (problem?.retryAfter ?? 0) * 1000);
-    const forbidden = problem?.status === 401 || problem?.status === 403;
-    showConnection("disconnected", { at: Date.now() + ms, why: forbidden ? problem.detail : undefined, now: () => this.wake() });
+    showConnection("disconnected", { at: Date.now() + ms, why: problem?.status > 0 ? problem : undefined, now: () => this.wake() });
     await new Promise((wake) => { this.wake = wake; setTimeout(wake, ms); });
     if (!this.closed) showConnection("connecting");
   }

@@ -18,6 +18,8 @@ import { Tree } from "./tree.js";
 import { WaitPanel } from "./wait.js";
 
 const mostMoves = 500; // of a flow's way that are read
+const mostPages = 20; // of 5,000 events each that are looked through for them
+const nearMissesEvery = 5_000; // ms: an event that nearly ends a wait is no event of the flow's
 
 export function flow(root, place) {
   const view = new FlowView(root, place.match[1]);
@@ -37,7 +39,7 @@ class FlowView {
     this.waiting = new WaitPanel(this.work.signal);
     this.timeline = new Timeline(id, this.work.signal);
     this.steps = new Steps(id, this.work.signal);
-    this.way = [];
+    this.moves = []; // the events that moved the flow, oldest first
     this.parts = Object.fromEntries(["head", "problem", "commands", "machine", "facts", "state"].map((name) => [name, h("div", { class: name })]));
     this.refresh = atMost(300, () => this.guard("load"));
     this.refreshWay = atMost(300, () => this.guard("loadWay"));
@@ -45,8 +47,14 @@ class FlowView {
 
   async open() {
     replace(this.root, loading("the flow"));
-    this.closeFeed = openFeed({ flow_id: this.id }, { onEvents: (events) => this.take(events), onConnect: () => this.reload() });
+    this.follow();
+    this.timer = setInterval(() => { if (!document.hidden) this.waiting.refresh(); }, nearMissesEvery);
     await this.guard("load");
+  }
+
+  // follow follows the flow's own events: so the feed ends with the flow.
+  follow() {
+    this.closeFeed = openFeed(`/flows/${this.id}/events`, { onEvents: (events) => this.take(events), onConnect: () => this.reload(), onGone: () => { this.closeFeed = undefined; this.refresh(); } });
   }
 
   loadRest() {
@@ -62,7 +70,8 @@ class FlowView {
 
   close() {
     this.work.abort();
-    this.closeFeed();
+    this.closeFeed?.();
+    clearInterval(this.timer);
     for (const one of [this.refresh, this.refreshWay, this.timeline.paged.refresh, this.steps.paged.refresh]) one.cancel();
   }
 
@@ -93,13 +102,23 @@ class FlowView {
     const flow = await get(`/flows/${this.id}`, this.work.signal);
     const first = !this.flow;
     this.show(flow);
+    if (!this.closeFeed) this.follow();
     if (first) this.loadRest();
   }
 
+  // loadWay reads the flow's way backwards, up to what is known of it. A page may be short, or empty: among many events there
+  // may be few that move a flow.
   async loadWay() {
-    const page = await get("/events" + query({ flow_id: this.id, kind: movingKinds, order: "-seq", limit: mostMoves }), this.work.signal);
-    this.way = wayOf(page.items.reverse());
-    this.partly = page.next_cursor !== null;
+    const known = this.moves.at(-1)?.seq ?? 0, found = [];
+    let cursor, pages = 0;
+    do {
+      const page = await get("/events" + query({ flow_id: this.id, kind: movingKinds, order: "-seq", limit: mostMoves, cursor }), this.work.signal);
+      found.push(...page.items);
+      cursor = page.next_cursor;
+    } while (cursor && ++pages < mostPages && found.length < mostMoves && !(found.at(-1)?.seq <= known));
+    found.reverse();
+    if (cursor === null || found[0]?.seq <= known) this.moves.push(...found.filter((event) => event.seq > known));
+    else Object.assign(this, { moves: found, partly: true });
     if (this.flow) this.showMachine();
   }
 
@@ -137,7 +156,7 @@ class FlowView {
   showState() { redraw(this.parts.state, this.tree.render(this.flow.state)); }
 
   showMachine() {
-    redraw(this.parts.machine, drawMachine(this.flow, this.way, this.partly));
+    redraw(this.parts.machine, drawMachine(this.flow, wayOf(this.moves), this.partly));
   }
 
   done(after) {

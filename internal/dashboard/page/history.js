@@ -13,6 +13,9 @@ const moves = {
   cancelled: { to: "cancelled" },
 };
 
+// sourceOf is the status that an event took its flow from, as far as it tells: the clock ends nothing but waits.
+const sourceOf = (event) => moves[event.kind].from ?? (event.actor === "timer" ? "waiting" : undefined);
+
 // movingKinds are the events that move a flow from one status to another.
 export const movingKinds = Object.keys(moves);
 
@@ -23,7 +26,7 @@ export function reconstruct(counts, events, now, whole) {
   const known = new Map(), from = new Map();
   for (const event of [...events].reverse()) {
     const move = moves[event.kind];
-    if (event.kind !== "created") from.set(event.seq, move.from ?? known.get(event.flow_id) ?? "running");
+    if (event.kind !== "created") from.set(event.seq, sourceOf(event) ?? known.get(event.flow_id) ?? "running");
     known.set(event.flow_id, move.to);
   }
   const current = { ...counts };

@@ -1,6 +1,6 @@
 // The list of flows: one page of the API's at a time, and never more than that in the page.
 
-import { getSummary } from "./api.js";
+import { getSummary, query } from "./api.js";
 import { announce, atMost, h, replace } from "./dom.js";
 import { openFeed } from "./feed.js";
 import { clean, Filters } from "./filters.js";
@@ -11,6 +11,7 @@ import { badge } from "./status.js";
 import { ago, live, moment } from "./time.js";
 import { waitName } from "./wait.js";
 
+const everySoOften = 60_000; // ms: that a flow was erased is no event
 const kinds = ["created", "started", "waiting", "resumed", "finished", "failed", "cancel_requested", "cancelled", "state_updated"];
 
 export function list(root, place) {
@@ -26,7 +27,8 @@ class List {
     this.pager = h("nav", { class: "pager", "aria-label": "Pages" });
     replace(root, h("h1", { class: "unseen" }, "Flows"), this.filters.element, this.result, this.pager);
     this.refresh = atMost(2000, () => this.load(true));
-    this.closeFeed = openFeed({ kind: kinds }, { onEvents: (events) => this.take(events), onConnect: this.refresh });
+    this.closeFeed = openFeed("/events" + query({ kind: kinds }), { onEvents: (events) => this.take(events), onConnect: this.refresh });
+    this.timer = setInterval(() => { if (!document.hidden) this.refresh(); }, everySoOften);
     replace(this.result, loading("flows"));
     this.update(place);
   }
@@ -34,6 +36,7 @@ class List {
   close() {
     this.closeFeed();
     this.refresh.cancel();
+    clearInterval(this.timer);
     this.work?.abort();
     this.filters.typed.cancel();
   }
@@ -54,8 +57,11 @@ class List {
     this.load(false);
   }
 
-  // load reads the page. Quietly: what is shown stays until the answer is there, and its failure is the feed's to tell.
+  // load reads the page. Quietly: what is shown stays until the answer is there, and its failure is the feed's to tell; unless
+  // it takes the place of a load that somebody waits for.
   async load(quietly) {
+    quietly &&= !this.awaited;
+    this.awaited = !quietly;
     this.work?.abort();
     const work = (this.work = new AbortController());
     const parameters = new URLSearchParams(this.query);
@@ -74,7 +80,10 @@ class List {
       if (this.cursor) notice.append(h("p", null, h("a", { href: link("/flows", this.query) }, "To the first page"))); // a cursor is good for one caller, and one query
       replace(this.result, notice);
     } finally {
-      if (this.work === work) this.result.removeAttribute("aria-busy");
+      if (this.work === work) {
+        this.awaited = false;
+        this.result.removeAttribute("aria-busy");
+      }
     }
   }
 

@@ -45,7 +45,7 @@ class Overview {
   }
 
   async open() {
-    this.closeFeed = openFeed({ kind: movingKinds }, { onEvents: (events) => this.take(events), onConnect: (goesOn) => (goesOn ? this.sampled() : this.guard(() => this.begin())) });
+    this.closeFeed = openFeed("/events" + query({ kind: movingKinds }), { onEvents: (events) => this.take(events), onConnect: (goesOn) => (goesOn ? this.sampled() : this.guard(() => this.beginAnew())) });
     this.timer = setInterval(() => { if (!document.hidden && this.counts) this.sampled(); }, sampleEvery);
     this.resized = () => this.draw();
     window.addEventListener("resize", this.resized);
@@ -91,6 +91,13 @@ class Overview {
   // begin reads what is shown first, once at a time: where that fails, the feed tries it again as soon as it connects.
   begin() {
     return this.beginning ??= this.readAll().finally(() => { this.beginning = undefined; });
+  }
+
+  // beginAnew begins, or makes up for what may have happened between a reading that is under way and the feed.
+  async beginAnew() {
+    if (!this.beginning) return this.begin();
+    await this.beginning;
+    this.note((await get("/events" + query({ order: "-seq", limit: shownEvents, kind: movingKinds }), this.work.signal)).items);
   }
 
   // readAll reads the numbers, and undoes the latest events from them for the plot's past.
@@ -152,10 +159,14 @@ class Overview {
     redraw(oldest, stats.waiting_longest.length === 0 ? empty("No flow waits.") : [waitList(stats.waiting_longest, "since", ago),
       h("p", { class: "more" }, h("a", { href: link("/flows", { status: "waiting", order: "updated_at" }), "data-focus": "all waiting" }, "All that wait"))]);
     const failed = stats.failed_by_controller.slice(0, shownOfEach).map(({ controller_id: name, flows: count }) => ({ name, count, href: link("/flows", { status: "failed", controller_id: name }) }));
-    redraw(failures, failed.length === 0 ? empty("No flow has failed.") : bars(failed, "failed"));
+    const counted = stats.failed_by_controller.reduce((sum, { flows }) => sum + flows, 0);
+    redraw(failures, failed.length === 0 ? empty("No flow has failed.") : bars(failed, "failed"),
+      counted < stats.by_status.failed && h("p", { class: "more soft" }, `The latest ${counted.toLocaleString()} of ${stats.by_status.failed.toLocaleString()}.`));
   }
 
   showLatest() {
+    const any = Object.values(this.counts ?? {}).some((count) => count > 0);
+    if (this.latest.length === 0 && any) return redraw(this.parts.latest, empty("No flow has changed its status lately."));
     if (this.latest.length === 0) return redraw(this.parts.latest, empty("Nothing has happened yet. ", h("a", { href: "/docs" }, "Create a flow by the API"), " and it shows up here."));
     redraw(this.parts.latest, h("ol", { class: "ticker" }, this.latest.map((event) => h("li", { key: event.seq },
       live(event.at, ago), badge(statusAfter(event)), h("a", { href: link(`/flows/${event.flow_id}`), "data-focus": `event ${event.seq}` }, event.flow_id),

@@ -1,7 +1,7 @@
 // Server-sent events, read from a fetch: EventSource cannot send a key.
 
 // readStream reads until the stream ends. It calls on.id(id) for how far the stream has come, on.event(data) for each
-// event, on.bytes() for anything at all, heartbeats too, and on.pause() after each piece that has come.
+// event, on.comment(words) for a sign of life, on.bytes() for anything at all, and on.pause() after each piece that has come.
 export async function readStream(body, on) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "", id, data = [];
@@ -14,6 +14,7 @@ export async function readStream(body, on) {
       return;
     }
     const [, field, value] = /^([^:]*)(?:: ?)?([\s\S]*)$/.exec(text);
+    if (field === "") on.comment(value);
     if (field === "data") data.push(value);
     else if (field === "id") id = value;
   };

@@ -30,8 +30,8 @@ export function duration(ms) {
   return words.join(" ");
 }
 
-const sameDay = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-const otherDay = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hour12: false });
+const sameDay = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const otherDay = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
 // moment is a time of day, with the date where that is not today's.
 export function moment(iso) {
@@ -56,7 +56,7 @@ export function live(iso, words = ago) {
     const text = words(iso);
     if (time.textContent !== text) time.textContent = text;
   };
-  return h("time", { datetime: iso, title: iso, ontick: words !== moment && say }, words(iso));
+  return h("time", { datetime: iso, title: iso, ontick: say }, words(iso));
 }
 
 // tick refreshes every time on the page. main.js calls it once a second.

@@ -8,7 +8,7 @@ import { describe } from "./sentences.js";
 import { showDiff } from "./diff.js";
 import { empty } from "./states.js";
 import { icon } from "./status.js";
-import { duration, moment } from "./time.js";
+import { duration, live, moment } from "./time.js";
 
 const pageSize = 50;
 const signs = { started: "running", resumed: "running", cancel_requested: "cancelled" };
@@ -53,9 +53,10 @@ export class Timeline {
       h("div", { class: "event" },
         h("p", null, h("strong", null, event.kind.replaceAll("_", " ")), " ", h("span", { class: "words" }, describe(event))),
         h("p", { class: "soft facts" },
-          h("time", { datetime: event.at, title: event.at }, moment(event.at)),
+          live(event.at, moment),
           gap !== null && h("span", { title: "since the event before" }, `+${duration(gap)}`),
-          h("span", null, `revision ${event.revision}`), h("span", null, `by ${event.actor}`), h("span", null, `seq ${event.seq}`)),
+          h("span", null, `revision ${event.revision}`), h("span", null, `by ${event.actor}`), h("span", null, `seq ${event.seq}`),
+          event.traceparent && h("span", { title: event.traceparent }, "trace ", h("code", null, event.traceparent.split("-")[1]))),
         changes?.length > 0 && this.fold(`changes ${event.seq}`, `${changes.length} ${changes.length === 1 ? "change" : "changes"} to the state`, () => showDiff(changes), changes.length <= 4),
         event.payload.size > 0 && this.fold(`payload ${event.seq}`, "Payload", () => h("pre", null, write(event.payload, "  ")), false)));
   }

@@ -36,11 +36,22 @@ export class WaitPanel {
     const version = `${flow.id} ${flow.revision}`;
     if (this.shown === version) return;
     this.shown = version;
+    this.flow = flow;
+    await this.explain(false);
+  }
+
+  // refresh looks for what has changed without the flow: events that nearly matched.
+  async refresh() {
+    if (this.shown) await this.explain(true);
+  }
+
+  async explain(quietly) {
+    const { flow, shown: version } = this;
     try {
       const explained = await get(`/flows/${flow.id}/wait`, this.signal);
       if (this.shown === version) this.draw(explained);
     } catch (problem) {
-      if (problem.name === "AbortError" || problem.slug === "not-waiting" || this.shown !== version) return;
+      if (problem.name === "AbortError" || problem.slug === "not-waiting" || this.shown !== version || quietly) return;
       this.shown = undefined; // the next look asks again
       replace(this.element, h("h2", null, "Waiting"), problemNotice(problem, () => this.show(flow)));
     }
