@@ -106,6 +106,16 @@ func TestOverview_IsLive(t *testing.T) {
 		p.awaitText(".ticker .badge", "cancelled")
 		p.await(`all(".numbers a").join(" ") === ` + counts())
 
+		theme := t.Name()[strings.LastIndex(t.Name(), "/")+1:]
+		inStatus(t, s, "failed", `"controller_id": "late/`+theme+`"`)
+		soon := inStatus(t, s, "running", `"goal": "wait a minute, `+theme+`"`)
+		waiting := eval[string](p, `text("svg.plot [data-status=waiting] text")`)
+		command(t, s, soon, "wait", `{"wait": {"kind": "timer", "after": "PT1M"}}`)
+		p.awaitText(".failures li", "late/"+theme)
+		p.awaitText(".due li:first-child", "wait a minute, "+theme)
+		p.awaitText(".oldest", "wait a minute, "+theme)
+		p.await(`text("svg.plot [data-status=waiting] text") !== ` + quote(waiting) + ` && pick("svg.plot").getAttribute("aria-label").includes(text("svg.plot [data-status=waiting] text").replace("waiting ", "") + " now")`)
+
 		p.choose(".card select", "5")
 		p.await(`location.hash === "#/?window=5" && !!pick(".tick", "−4 min")`)
 		p.click(".failures a", "shop/orders")
@@ -185,6 +195,7 @@ func TestList_HasEveryFilterOfTheAPI(t *testing.T) {
 			c.set()
 			p.await(`location.hash.startsWith("#/flows?` + c.hash + `")`)
 			p.await(c.then)
+			p.await(`performance.getEntriesByType("resource").some((read) => read.name.includes("/flows?` + c.hash + `"))`) // or all would match
 			address := eval[string](p, "location.hash")
 			p.click("button", "Clear")
 			p.await(`location.hash === "#/flows"`)
