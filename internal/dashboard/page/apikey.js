@@ -19,5 +19,5 @@ export function askForKey(problem) {
     h("p", { class: "soft", id: "key-help" }, "It is kept in this tab until you close it, and sent to this server only."),
     h("div", { class: "buttons" }, h("button", { type: "submit", class: "primary" }, "Use this key"),
       key.get() && h("button", { type: "button", onclick: () => use("") }, "Forget the key")));
-  opened = openDialog("API key", form, { onClose: () => { opened = null; } });
+  opened = openDialog("API key", form, { stays: true, onClose: () => { opened = null; } });
 }

@@ -66,7 +66,7 @@ class Sending {
     const form = h("form", { class: "form", novalidate: true, onsubmit: (event) => { event.preventDefault(); this.submit(); } },
       command.words && h("p", null, command.words), this.fields.map((field) => field.element), this.answer,
       h("div", { class: "buttons" }, this.button, h("button", { type: "button", onclick: () => this.dialog.close() }, "Close")));
-    this.dialog = openDialog(`${command.label}: revision ${this.shown.revision}`, form);
+    this.dialog = openDialog([`${command.label}: revision ${this.shown.revision}`, h("span", { class: "goal soft" }, this.shown.goal)], form);
   }
 
   async submit() {

@@ -11,6 +11,8 @@ export const link = (path, parameters) => {
   return `#${path}${text && `?${text}`}`;
 };
 
+import { closeDialogs } from "./dialog.js";
+
 let show = () => {};
 let current = null;
 
@@ -33,6 +35,7 @@ export function startRouter(root, routes, onChange) {
     const place = address();
     if (!anew && current?.path === place.path && current.view.update) return current.view.update(place);
     const first = !current;
+    if (current?.path !== place.path) closeDialogs();
     current?.view.close();
     root.replaceChildren();
     for (const [pattern, name, mount] of routes) {
