@@ -35,14 +35,19 @@ export function jsonField(name, title, { value = "", help, object = false } = {}
   return { name, element: labelled(title, input, help), read: () => {
     const text = input.value.trim();
     if (text === "") return undefined;
-    try {
-      if (object && !(parse(text) instanceof Map)) throw new SyntaxError("An object is expected");
-      parse(text);
-    } catch (error) {
-      throw new Invalid(`${title}: ${error.message}.`, input);
-    }
+    readJSON(title, input, text, object);
     return text;
   } };
+}
+
+function readJSON(title, input, text, object) {
+  try {
+    const value = parse(text);
+    if (object && !(value instanceof Map)) throw new SyntaxError("An object is expected");
+    return value;
+  } catch (error) {
+    throw new Invalid(`${title}: ${error.message}.`, input);
+  }
 }
 
 const units = { seconds: (n) => `PT${n}S`, minutes: (n) => `PT${n}M`, hours: (n) => `PT${n}H`, days: (n) => `P${n}D` };
@@ -58,22 +63,39 @@ export function periodField(name, title, standard = ["15", "minutes"]) {
   } };
 }
 
-// labelsField edits a map of labels as lines of key:value; what is taken out is sent as null.
+// labelsField edits a map of labels; what is taken out is sent as null, and what stays as it was not at all.
 export function labelsField(labels) {
-  const before = [...labels].map(([key, value]) => `${key}:${value}`).join("\n");
+  const lines = [...labels].every(isLine);
   const input = h("textarea", { name: "labels", rows: 3, spellcheck: "false", autocomplete: "off" });
-  input.value = before;
-  return { name: "labels", element: labelled("Labels", input, "One key:value a line."), read: () => {
-    if (input.value === before) return undefined;
-    const out = new Map([...labels.keys()].map((key) => [key, null]));
-    for (const line of input.value.split("\n").filter((text) => text.trim() !== "")) {
-      const colon = line.indexOf(":");
-      if (colon < 1) throw new Invalid(`Labels: “${line}” is not key:value.`, input);
-      out.set(line.slice(0, colon).trim(), line.slice(colon + 1).trim());
-    }
-    for (const [key, value] of out) if (labels.get(key) === value) out.delete(key);
+  input.value = lines ? [...labels].map(([key, value]) => `${key}:${value}`).join("\n") : write(labels, "  ");
+  const shown = input.value;
+  return { name: "labels", element: labelled("Labels", input, lines ? "One key:value a line." : "A JSON object: not all of them can be lines of key:value."), read: () => {
+    if (input.value === shown) return undefined;
+    const typed = lines ? labelsOfLines(input) : labelsOfJSON(input);
+    const gone = [...labels.keys()].filter((key) => !typed.has(key)).map((key) => [key, null]);
+    const out = new Map([...gone, ...[...typed].filter(([key, value]) => labels.get(key) !== value)]);
     return out.size ? write(out) : undefined;
   } };
+}
+
+// isLine says whether a label, written as a line of key:value, can be read back from it.
+const isLine = ([key, value]) => !key.includes(":") && [key, value].every((part) => part === part.trim() && !/[\r\n]/.test(part));
+
+function labelsOfLines(input) {
+  const out = new Map();
+  for (const line of input.value.split("\n").filter((text) => text.trim() !== "")) {
+    const colon = line.indexOf(":"), key = line.slice(0, colon).trim();
+    if (colon < 1) throw new Invalid(`Labels: “${line}” is not key:value.`, input);
+    if (out.has(key)) throw new Invalid(`Labels: “${key}” is there twice.`, input);
+    out.set(key, line.slice(colon + 1).trim());
+  }
+  return out;
+}
+
+function labelsOfJSON(input) {
+  const out = readJSON("Labels", input, input.value, true);
+  for (const [key, value] of out) if (typeof value !== "string") throw new Invalid(`Labels: “${key}” is no text.`, input);
+  return out;
 }
 
 // body writes the JSON object of the fields that were filled in.

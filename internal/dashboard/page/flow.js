@@ -169,6 +169,8 @@ class FlowView {
 const crumbs = () => h("nav", { class: "crumbs", "aria-label": "Where" }, h("a", { href: link("/flows") }, "← Flows"));
 
 function facts(flow) {
+  const label = (key, words) => (key.includes(":") ? h("span", { class: "tag" }, words) // the API's filter ends the key at the first colon
+    : h("a", { class: "tag", href: link("/flows", { label: words }), "data-focus": `label ${key}` }, words));
   const filter = (name, value) => h("a", { href: link("/flows", { [name]: value }), "data-focus": `fact ${name} ${value}` }, value);
   const rows = [
     ["Id", h("span", { class: "together" }, h("code", null, flow.id), copyButton("Copy", () => flow.id, "copy id"))],
@@ -177,7 +179,7 @@ function facts(flow) {
     flow.requester_origin && ["Asked by", flow.requester_origin],
     ["Mode", flow.mode],
     ["Step", flow.current_step],
-    flow.labels.size > 0 && ["Labels", h("span", { class: "tags" }, [...flow.labels].map(([key, value]) => h("a", { class: "tag", href: link("/flows", { label: `${key}:${value}` }), "data-focus": `label ${key}` }, `${key}:${value}`)))],
+    flow.labels.size > 0 && ["Labels", h("span", { class: "tags" }, [...flow.labels].map(([key, value]) => label(key, `${key}:${value}`)))],
     ["Created", [live(flow.created_at, moment), " · ", live(flow.created_at, ago)]],
     ["Changed", [live(flow.updated_at, moment), " · ", live(flow.updated_at, ago)]],
     flow.ended_at && ["Ended", [live(flow.ended_at, moment), " · ", live(flow.ended_at, ago)]],
