@@ -25,6 +25,37 @@ func describedAs(t *testing.T, s *servertest.Server, id string) described {
 	return f
 }
 
+// TestFields_SendWhatWasChanged leaves alone what a control cannot show as it is, and the labels beside the one that is added.
+func TestFields_SendWhatWasChanged(t *testing.T) {
+	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
+		const goal, step = "one\r\ntwo\rthree ", "pack\r\nthe parcel"
+		id := inStatus(t, s, "running", `"goal": `+quote(goal), `"current_step": `+quote(step), `"labels": {"team": "a:b", "x": ""}`)
+		p.open("#/flows/" + id)
+		p.click("button[data-verb=state]", "")
+		p.await(`pick("dialog [name=labels]").value === "team:a:b\nx:"`)
+		p.click("dialog button[type=submit]", "")
+		p.awaitText("dialog [role=alert]", "Nothing is changed yet.")
+		p.fill("dialog [name=labels]", "team:a:b\nx:\nx:1")
+		p.click("dialog button[type=submit]", "")
+		p.awaitText("dialog [role=alert]", "Labels: “x” is there twice.")
+		p.fill("dialog [name=labels]", "team:a:b\n who : me \n")
+		p.click("dialog button[type=submit]", "")
+		p.await(`!document.querySelector("dialog") && text("#revision") === "2"`)
+		if f := describedAs(t, s, id); f.Goal != goal || f.CurrentStep != step || !maps.Equal(f.Labels, map[string]string{"team": "a:b", "who": "me"}) {
+			t.Errorf("the flow has become %+v", f)
+		}
+
+		p.click("button[data-verb=state]", "")
+		p.fill("dialog [name=goal]", "another")
+		p.fill("dialog [name=current_step]", "ship")
+		p.click("dialog button[type=submit]", "")
+		p.await(`!document.querySelector("dialog") && text("h1") === "another"`)
+		if f := describedAs(t, s, id); f.CurrentStep != "ship" || len(f.Labels) != 2 {
+			t.Errorf("the flow has become %+v", f)
+		}
+	})
+}
+
 // TestFields_KeepLabelsThatAreNoLine edits labels that no line of key:value can say: they are shown as JSON.
 func TestFields_KeepLabelsThatAreNoLine(t *testing.T) {
 	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {

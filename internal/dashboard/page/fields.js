@@ -20,8 +20,9 @@ function labelled(title, input, help) {
 export function textField(name, title, { required = false, max = 4096, value = "", help, long = false, type } = {}) {
   const input = h(long ? "textarea" : "input", { name, type, required, maxlength: max, rows: long ? 3 : undefined, autocomplete: "off" });
   input.value = value;
+  const shown = input.value; // a control changes line breaks
   return { name, element: labelled(title, input, help), read: () => {
-    if (input.value === value && value !== "") return undefined;
+    if (input.value === shown && shown !== "") return undefined;
     if (input.value !== "") return JSON.stringify(input.value);
     if (required) throw new Invalid(`${title}: say something.`, input);
     return undefined;
