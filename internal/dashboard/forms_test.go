@@ -1,6 +1,7 @@
 package dashboard_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -52,5 +53,66 @@ func TestForms_NameTheirFlow(t *testing.T) {
 		p.await(`document.querySelector("dialog header").offsetHeight < 100`)
 		p.fits("the form")
 		p.audit("the form")
+	})
+}
+
+// held are requests that doors keep waiting.
+type held struct {
+	arrived chan *http.Request
+	release chan *refusal
+}
+
+// hold keeps the requests of a method waiting until each is released: with a refusal, or nil to let it through.
+func (d *doors) hold(t *testing.T, method string) held {
+	t.Helper()
+	h, over := held{make(chan *http.Request, 8), make(chan *refusal)}, make(chan struct{})
+	t.Cleanup(func() { close(over) })
+	d.refuseBy(func(r *http.Request) *refusal {
+		if r.Method != method {
+			return nil
+		}
+		h.arrived <- r
+		select {
+		case no := <-h.release:
+			return no
+		case <-over: // the test has failed
+			return nil
+		}
+	})
+	return h
+}
+
+// countPosts has the page count the commands that it sends, as window.posts.
+func (p *tab) countPosts() {
+	p.t.Helper()
+	eval[bool](p, `(() => {
+		const send = window.fetch;
+		window.posts = 0;
+		window.fetch = (path, options) => { if (options.method === "POST") window.posts++; return send(path, options); };
+		return true;
+	})()`)
+}
+
+// TestStart_IsSentOnce clicks twice on a command without a form, as with a double click.
+func TestStart_IsSentOnce(t *testing.T) {
+	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
+		id := create(t, s)
+		d := newDoors(t, s.URL)
+		p := themed.elsewhere(d.URL)
+		p.open("#/flows/" + id)
+		p.live()
+		p.countPosts()
+		posts := d.hold(t, http.MethodPost)
+		p.click("button[data-verb=start]", "")
+		<-posts.arrived
+		p.click("button[data-verb=start]", "")
+		if n := eval[int](p, "posts"); n != 1 {
+			t.Errorf("it was sent %d times", n)
+		}
+		posts.release <- &refusal{503, "unavailable", "The database cannot be reached.", ""}
+		p.awaitText("dialog [role=alert]", "The database cannot be reached.")
+		d.refuseBy(nil)
+		p.click("dialog button[type=submit]", "Start")
+		p.await(`text(".sub .badge") === "running" && !document.querySelector("dialog") && posts === 2`)
 	})
 }

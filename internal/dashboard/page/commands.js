@@ -42,11 +42,13 @@ function allowed(command, flow) {
 export function commandBar(flow, { done, met }) {
   return commands.filter((command) => allowed(command, flow)).map((command) => h("button", {
     type: "button", class: command.danger ? "danger" : null, "data-focus": `command ${command.verb}`, "data-verb": command.verb,
-    onclick: () => new Sending(command, flow, done, met).begin(),
+    onclick: () => (underWay.get(`${flow.id} ${command.verb}`) ?? new Sending(command, flow, done, met)).begin(),
   }, command.label));
 }
 
 const randomKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+const underWay = new Map(); // by flow and verb, what was sent and is not answered yet: asked for again, it is the same command
 
 // Sending is one command on its way, with the version of the flow that was shown when it was chosen.
 class Sending {
@@ -86,8 +88,9 @@ class Sending {
   }
 
   async send(text) {
-    if (this.busy) return;
-    this.busy = true;
+    const name = `${this.base.id} ${this.command.verb}`;
+    if (underWay.has(name)) return;
+    underWay.set(name, this);
     try {
       const flow = await this.request(text);
       this.dialog?.close();
@@ -97,7 +100,7 @@ class Sending {
       if (!problem.status && problem.status !== 0) throw problem;
       this.refused(problem);
     } finally {
-      this.busy = false;
+      underWay.delete(name);
     }
   }
 
