@@ -82,6 +82,78 @@ func (d *doors) hold(t *testing.T, method string) held {
 	return h
 }
 
+// TestForms_TellTheOutcomeOfWhatWasClosed closes a form while its command is on its way: what becomes of it is told nevertheless.
+func TestForms_TellTheOutcomeOfWhatWasClosed(t *testing.T) {
+	unavailable := &refusal{503, "unavailable", "The database cannot be reached.", ""}
+	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
+		id := inStatus(t, s, "running", `"goal": "closed too early"`)
+		d := newDoors(t, s.URL)
+		p := themed.elsewhere(d.URL)
+		p.open("#/flows/" + id)
+		p.live()
+		finish := func() held {
+			t.Helper()
+			posts := d.hold(t, http.MethodPost)
+			p.click("button[data-verb=finish]", "")
+			p.fill("dialog [name=final_state]", `{"done": true}`)
+			p.click("dialog button[type=submit]", "")
+			<-posts.arrived
+			p.press("\x1b")
+			p.await(`!document.querySelector("dialog")`)
+			return posts
+		}
+		finish().release <- unavailable
+		p.awaitText("dialog [role=alert]", "The database cannot be reached.")
+		p.awaitText("dialog h2", "Finish: revision 1")
+		p.await(`pick("dialog [name=final_state]").value === '{"done": true}'`)
+		p.press("\x1b")
+		p.await(`!document.querySelector("dialog")`)
+
+		// Elsewhere there is no form to send again.
+		posts := finish()
+		p.goTo("#/flows")
+		p.awaitText(".flows th", "closed too early")
+		posts.release <- unavailable
+		p.awaitText("dialog [role=alert]", "The database cannot be reached.")
+		p.awaitText("dialog h2", "closed too early")
+		p.await(`!pick("dialog button[type=submit]")`)
+		p.audit("the outcome elsewhere")
+		d.refuseBy(nil)
+		p.click("dialog a", "To the flow")
+		p.await(`text("h1") === "closed too early" && !document.querySelector("dialog")`)
+
+		// Where it is asked for again meanwhile, it is the same command.
+		posts = finish()
+		p.click("button[data-verb=finish]", "")
+		p.await(`pick("dialog [name=final_state]").value === '{"done": true}'`)
+		p.click("dialog button[type=submit]", "")
+		posts.release <- nil
+		p.await(`text(".sub .badge") === "finished" && !document.querySelector("dialog")`)
+	})
+}
+
+// TestForms_LeaveAloneWhoHasLeft goes on to another view while a flow is being erased: its end takes nobody away from there.
+func TestForms_LeaveAloneWhoHasLeft(t *testing.T) {
+	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
+		id := inStatus(t, s, "finished")
+		other := inStatus(t, s, "running", `"goal": "looked at meanwhile"`)
+		d := newDoors(t, s.URL)
+		p := themed.elsewhere(d.URL)
+		p.open("#/flows/" + id)
+		deletes := d.hold(t, http.MethodDelete)
+		p.click("button[data-verb=delete]", "")
+		p.click("dialog button[type=submit]", "")
+		<-deletes.arrived
+		p.goTo("#/flows/" + other)
+		p.await(`text("h1") === "looked at meanwhile" && !document.querySelector("dialog")`)
+		deletes.release <- nil
+		p.await(`document.getElementById("announce").textContent === "The flow is erased"`)
+		if at := eval[string](p, `location.hash`); at != "#/flows/"+other {
+			t.Errorf("the page has gone to %s", at)
+		}
+	})
+}
+
 // countPosts has the page count the commands that it sends, as window.posts.
 func (p *tab) countPosts() {
 	p.t.Helper()

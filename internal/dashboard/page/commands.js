@@ -7,6 +7,7 @@ import { announce, h, replace } from "./dom.js";
 import { body, Invalid, jsonField, labelsField, textField } from "./fields.js";
 import { envelope, parse } from "./json.js";
 import { transitions } from "./machine.js";
+import { address, link } from "./router.js";
 import { problemNotice } from "./states.js";
 import { terminal } from "./status.js";
 import { waitField } from "./waitform.js";
@@ -53,8 +54,12 @@ const underWay = new Map(); // by flow and verb, what was sent and is not answer
 // Sending is one command on its way, with the version of the flow that was shown when it was chosen.
 class Sending {
   constructor(command, flow, done, met) {
-    Object.assign(this, { command, shown: flow, base: flow, done, met, fields: command.fields(flow) });
+    Object.assign(this, { command, shown: flow, base: flow, done, met, fields: command.fields(flow), place: address().path });
   }
+
+  get left() { return address().path !== this.place; }
+
+  get title() { return [`${this.command.label}: revision ${this.shown.revision}`, h("span", { class: "goal soft" }, this.shown.goal)]; }
 
   begin() {
     if (this.command.now) return this.submit();
@@ -68,7 +73,7 @@ class Sending {
     const form = h("form", { class: "form", novalidate: true, onsubmit: (event) => { event.preventDefault(); this.submit(); } },
       command.words && h("p", null, command.words), this.fields.map((field) => field.element), this.answer,
       h("div", { class: "buttons" }, this.button, h("button", { type: "button", onclick: () => this.dialog.close() }, "Close")));
-    this.dialog = openDialog([`${command.label}: revision ${this.shown.revision}`, h("span", { class: "goal soft" }, this.shown.goal)], form);
+    this.dialog = openDialog(this.title, form);
   }
 
   async submit() {
@@ -95,7 +100,7 @@ class Sending {
       const flow = await this.request(text);
       this.dialog?.close();
       announce(flow ? `Done: the flow is ${flow.status}, revision ${flow.revision}` : "The flow is erased");
-      this.done(flow);
+      if (!this.left) this.done(flow);
     } catch (problem) {
       if (!problem.status && problem.status !== 0) throw problem;
       this.refused(problem);
@@ -117,8 +122,10 @@ class Sending {
     return envelope(parse(await answer.text()));
   }
 
+  // refused says so in the form, which may have been closed meanwhile; elsewhere there is none to send again.
   refused(problem) {
-    if (!this.dialog) this.openForm();
+    if (this.left) return openDialog(this.title, h("div", { class: "form" }, problemNotice(problem), h("p", null, h("a", { href: link(`/flows/${this.base.id}`) }, "To the flow"))));
+    if (!this.dialog?.element.open) this.openForm();
     if (problem.slug !== "revision-conflict") {
       this.say(problemNotice(problem));
       return;
