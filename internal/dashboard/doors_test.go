@@ -18,6 +18,7 @@ type doors struct {
 
 	mu      sync.Mutex
 	refuse  func(r *http.Request) *refusal
+	spoil   func(answer *http.Response)
 	streams map[*http.Request]context.CancelFunc
 }
 
@@ -39,6 +40,7 @@ func newDoors(t *testing.T, server string) *doors {
 	proxy.FlushInterval = -1 // streams pass at once
 	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { panic(http.ErrAbortHandler) }
 	d := &doors{streams: map[*http.Request]context.CancelFunc{}}
+	proxy.ModifyResponse = d.modify
 	d.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.serve(w, r, proxy) }))
 	t.Cleanup(func() { d.cut(); d.Server.CloseClientConnections(); d.Server.Close() })
 	return d
@@ -48,8 +50,7 @@ func (d *doors) serve(w http.ResponseWriter, r *http.Request, proxy http.Handler
 	d.mu.Lock()
 	refuse := d.refuse
 	d.mu.Unlock()
-	api := r.URL.Path != "/" && !strings.HasPrefix(r.URL.Path, "/dashboard/")
-	if refuse != nil && api {
+	if refuse != nil && isAPI(r) {
 		if no := refuse(r); no != nil {
 			no.write(w)
 			return
@@ -86,6 +87,28 @@ func (d *doors) refuseBy(refuse func(r *http.Request) *refusal) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.refuse = refuse
+}
+
+// spoilBy sets what becomes of the server's answers to requests of the API; nil leaves them whole.
+func (d *doors) spoilBy(spoil func(answer *http.Response)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.spoil = spoil
+}
+
+func (d *doors) modify(answer *http.Response) error {
+	d.mu.Lock()
+	spoil := d.spoil
+	d.mu.Unlock()
+	if spoil != nil && isAPI(answer.Request) {
+		spoil(answer)
+	}
+	return nil
+}
+
+// isAPI tells the API's requests from those for the page's files.
+func isAPI(r *http.Request) bool {
+	return r.URL.Path != "/" && !strings.HasPrefix(r.URL.Path, "/dashboard/")
 }
 
 // cut breaks every live stream in the middle, and reports how many there were.

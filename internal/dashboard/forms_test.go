@@ -1,8 +1,10 @@
 package dashboard_test
 
 import (
+	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"taskflow/internal/servertest"
@@ -151,6 +153,81 @@ func TestForms_LeaveAloneWhoHasLeft(t *testing.T) {
 		if at := eval[string](p, `location.hash`); at != "#/flows/"+other {
 			t.Errorf("the page has gone to %s", at)
 		}
+	})
+}
+
+// keys are the Idempotency-Keys of the POSTs that a server was sent.
+type keys struct {
+	mu   sync.Mutex
+	sent []string
+}
+
+func (k *keys) note(answer *http.Response) {
+	if key := answer.Request.Header.Get("Idempotency-Key"); key != "" {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.sent = append(k.sent, key)
+	}
+}
+
+// TestForms_SayWhereTheOutcomeIsUnknown loses the answers to commands: in the middle, and to a network that asks its guests to
+// log in first. Sent again, what took effect does so once.
+func TestForms_SayWhereTheOutcomeIsUnknown(t *testing.T) {
+	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
+		d := newDoors(t, s.URL)
+		p := themed.elsewhere(d.URL)
+		login := func(answer *http.Response) {
+			answer.StatusCode, answer.Body = http.StatusOK, io.NopCloser(strings.NewReader("<p>Log in to go on"))
+			answer.Header = http.Header{"Content-Type": {"text/html"}}
+		}
+		half := func(answer *http.Response) { answer.Body = io.NopCloser(io.LimitReader(answer.Body, 20)) }
+		for _, lost := range []struct {
+			spoil func(*http.Response)
+			words string
+		}{
+			{half, "The answer did not arrive whole."},
+			{login, "The answer came from something else than Taskflow."},
+		} {
+			id := inStatus(t, s, "running")
+			var sent keys
+			d.spoilBy(func(answer *http.Response) {
+				if sent.note(answer); answer.Request.Method != http.MethodGet {
+					lost.spoil(answer)
+				}
+			})
+			p.open("#/flows/" + id)
+			p.live()
+			p.click("button[data-verb=finish]", "")
+			p.click("dialog button[type=submit]", "")
+			p.awaitText("dialog [role=alert]", lost.words)
+			p.awaitText("dialog [role=alert]", "Whether it took effect is unknown. Sending it again is safe")
+			p.await(`text(".sub .badge") === "finished"`)
+			d.spoilBy(sent.note)
+			p.click("dialog button[type=submit]", "")
+			p.await(`text(".sub .badge") === "finished" && !document.querySelector("dialog")`)
+			if len(sent.sent) != 2 || sent.sent[0] != sent.sent[1] {
+				t.Errorf("%s Sent again it has the keys %q", lost.words, sent.sent)
+			}
+		}
+
+		// That somebody answered does not mean that the flow is erased, or what it is.
+		id := inStatus(t, s, "finished")
+		p.open("#/flows/" + id)
+		p.live()
+		d.refuseBy(func(r *http.Request) *refusal {
+			if r.Method == http.MethodDelete {
+				r.Method = http.MethodGet // the server is never asked
+			}
+			return nil
+		})
+		d.spoilBy(login)
+		p.click("button[data-verb=delete]", "")
+		p.click("dialog button[type=submit]", "")
+		p.awaitText("dialog [role=alert]", "The answer came from something else than Taskflow.")
+		p.await(`location.hash === "#/flows/` + id + `"`)
+		p.open("#/flows/" + id)
+		p.awaitText("main [role=alert]", "The answer came from something else than Taskflow.")
+		p.await(`!text("main [role=alert]").includes("took effect")`)
 	})
 }
 

@@ -11,13 +11,12 @@ export const key = {
   set: (value) => (value ? sessionStorage.setItem(storedKey, value) : sessionStorage.removeItem(storedKey)),
 };
 
-// Problem is an answer of the kind application/problem+json, or what stands in for one: status 0 where there was no
-// answer at all. retryAfter is in seconds, or undefined.
+// Problem is an answer of the kind application/problem+json, or what stands in for one: status 0 where there was none that
+// could be read to its end. retryAfter is in seconds, or undefined.
 export class Problem extends Error {
-  constructor(fields, retryAfter) {
+  constructor(fields) {
     super(fields.detail);
     Object.assign(this, fields);
-    this.retryAfter = retryAfter;
   }
 
   get slug() { return (this.type ?? "").replace("/problems/", ""); }
@@ -39,34 +38,51 @@ export async function send(method, path, { body, headers, signal } = {}) {
     answer = await fetch(path, { method, body, headers: sent, signal, cache: "no-store", credentials: "same-origin" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem({ status: 0, title: "No answer", detail: "The server cannot be reached." });
+    throw lost(method, "The server cannot be reached.");
   }
   noteServerTime(answer.headers.get("Date"));
-  if (answer.ok) return answer;
-  const problem = await readProblem(answer);
+  if (answer.ok) {
+    if (answer.status === 204 || ours.test(answer.headers.get("Content-Type"))) return answer;
+    throw lost(method, elsewhere); // a network that wants its guests to log in says 200 to everything
+  }
+  const problem = await readProblem(answer, method);
   if (problem.status === 401) onUnauthenticated(problem);
   throw problem;
 }
 
-async function readProblem(answer) {
+const ours = /^(application\/json|text\/event-stream)\b/;
+const elsewhere = "The answer came from something else than Taskflow.";
+
+// lost is a Problem for an answer that was not Taskflow's, or not whole: what a command did then is unknown.
+const lost = (method, detail, fields) => new Problem({ status: 0, title: "No answer", detail, outcome_unknown: method !== "GET", ...fields });
+
+async function readProblem(answer, method) {
   const seconds = parseInt(answer.headers.get("Retry-After"), 10);
   const instance = answer.headers.get("X-Request-Id") ?? "";
-  let fields = { status: answer.status, title: `Status ${answer.status}`, detail: "The answer came from something else than Taskflow.", instance };
+  let problem = lost(method, elsewhere, { status: answer.status, title: `Status ${answer.status}`, instance });
   try {
-    if (answer.headers.get("Content-Type")?.startsWith("application/problem+json")) fields = envelope(parse(await answer.text()));
+    if (answer.headers.get("Content-Type")?.startsWith("application/problem+json")) problem = new Problem(envelope(parse(await answer.text())));
   } catch { /* half an answer: what the status says must do */ }
-  return new Problem(fields, Number.isNaN(seconds) ? undefined : seconds);
+  problem.retryAfter = Number.isNaN(seconds) ? undefined : seconds;
+  return problem;
+}
+
+// ask sends a request and reads the whole of its answer, by read: without loss, where nothing else is said.
+export async function ask(method, path, options, read = (text) => envelope(parse(text))) {
+  const answer = await send(method, path, options);
+  try {
+    return read(await answer.text());
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw lost(method, "The answer did not arrive whole.");
+  }
 }
 
 // get reads JSON without loss: callers' JSON as json.js has it.
-export async function get(path, signal) {
-  return envelope(parse(await (await send("GET", path, { signal })).text()));
-}
+export const get = (path, signal) => ask("GET", path, { signal });
 
 // getSummary reads JSON that shows no caller's numbers: quicker, for long lists.
-export async function getSummary(path, signal) {
-  return (await send("GET", path, { signal })).json();
-}
+export const getSummary = (path, signal) => ask("GET", path, { signal }, JSON.parse);
 
 // query writes parameters; arrays repeat, empty values are left out.
 export function query(parameters) {

@@ -1,11 +1,10 @@
 // The commands on one flow: which are allowed, their forms, and sending them.
 
-import { send } from "./api.js";
+import { ask, Problem, send } from "./api.js";
 import { conflictNotice } from "./conflict.js";
 import { openDialog } from "./dialog.js";
 import { announce, h, replace } from "./dom.js";
 import { body, Invalid, jsonField, labelsField, textField } from "./fields.js";
-import { envelope, parse } from "./json.js";
 import { transitions } from "./machine.js";
 import { address, link } from "./router.js";
 import { problemNotice } from "./states.js";
@@ -102,7 +101,7 @@ class Sending {
       announce(flow ? `Done: the flow is ${flow.status}, revision ${flow.revision}` : "The flow is erased");
       if (!this.left) this.done(flow);
     } catch (problem) {
-      if (!problem.status && problem.status !== 0) throw problem;
+      if (!(problem instanceof Problem)) throw problem;
       this.refused(problem);
     } finally {
       underWay.delete(name);
@@ -118,8 +117,7 @@ class Sending {
       return null;
     }
     if (this.sent !== match + text) { this.sent = match + text; this.key = randomKey(); }
-    const answer = await send("POST", `${path}/${this.command.verb}`, { body: text, headers: { "If-Match": match, "Idempotency-Key": this.key } });
-    return envelope(parse(await answer.text()));
+    return ask("POST", `${path}/${this.command.verb}`, { body: text, headers: { "If-Match": match, "Idempotency-Key": this.key } });
   }
 
   // refused says so in the form, which may have been closed meanwhile; elsewhere there is none to send again.

@@ -14,7 +14,7 @@ export function problemNotice(problem, retry) {
     h("h2", { class: "notice-title" }, problem.title ?? "Something went wrong here"),
     h("p", null, problem.detail ?? String(problem.message ?? problem)),
     problem.errors && h("ul", null, problem.errors.map((error) => h("li", null, h("code", null, error.pointer || "body"), ` ${error.detail}`))),
-    problem.outcome_unknown && h("p", null, "Sending it again is safe: it takes effect once."),
+    problem.outcome_unknown && h("p", null, "Whether it took effect is unknown. Sending it again is safe: it takes effect once."),
     h("p", { class: "facts" },
       problem.status > 0 && h("span", null, `Status ${problem.status}`),
       problem.slug && h("a", { href: problem.type }, problem.slug),
