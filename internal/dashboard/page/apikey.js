@@ -2,7 +2,7 @@
 
 import { key } from "./api.js";
 import { openDialog } from "./dialog.js";
-import { h } from "./dom.js";
+import { h, replace } from "./dom.js";
 import { refresh } from "./router.js";
 
 let opened = null;
@@ -12,9 +12,17 @@ let opened = null;
 export function askForKey(problem) {
   if (opened) return;
   const input = h("input", { type: "password", name: "key", autocomplete: "off", spellcheck: "false", autofocus: true, placeholder: "tfk_…", "aria-describedby": "key-help" });
+  const answer = h("div", { class: "answer" }, problem && h("div", { class: "notice", role: "alert", "data-status": "failed" }, h("p", null, problem.detail), problem.instance && h("p", { class: "facts" }, "Request ", h("code", null, problem.instance))));
   const use = (value) => { key.set(value); opened.close(); refresh(); };
-  const form = h("form", { class: "form", onsubmit: (event) => { event.preventDefault(); use(input.value.trim()); } },
-    problem && h("div", { class: "notice", role: "alert", "data-status": "failed" }, h("p", null, problem.detail), problem.instance && h("p", { class: "facts" }, "Request ", h("code", null, problem.instance))),
+  const submit = (event) => {
+    event.preventDefault();
+    const value = input.value.trim();
+    if (/^[\x21-\x7e]*$/.test(value)) return use(value);
+    replace(answer, h("p", { class: "notice", role: "alert", "data-status": "failed" }, "This cannot be a key: keys are made of ASCII letters, digits and signs, with no blank, quote or accent among them."));
+    input.setAttribute("aria-invalid", "true");
+    input.focus();
+  };
+  const form = h("form", { class: "form", onsubmit: submit }, answer,
     h("label", null, h("span", null, "API key"), input),
     h("p", { class: "soft", id: "key-help" }, "It is kept in this tab until you close it, and sent to this server only."),
     h("div", { class: "buttons" }, h("button", { type: "submit", class: "primary" }, "Use this key"),
