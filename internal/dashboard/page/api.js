@@ -23,7 +23,18 @@ export class Problem extends Error {
 }
 
 let onUnauthenticated = () => {};
+// whenUnauthenticated sets what is called with each refusal for want of a good key, and whether somebody had asked for it.
 export function whenUnauthenticated(fn) { onUnauthenticated = fn; }
+
+let acting = false;
+
+// byHand calls fn for somebody who did something: the requests that it begins, before it waits for anything, are theirs and
+// not the page's own.
+export function byHand(fn) {
+  const before = acting;
+  acting = true;
+  try { return fn(); } finally { acting = before; }
+}
 
 function withKey(headers) {
   return key.get() ? { Authorization: `Bearer ${key.get()}`, ...headers } : { ...headers };
@@ -31,7 +42,7 @@ function withKey(headers) {
 
 // send returns the answer as it is, a success; its body has not been read. An aborted request throws the AbortError.
 export async function send(method, path, { body, headers, signal } = {}) {
-  const sent = withKey(headers);
+  const sent = withKey(headers), asked = acting;
   if (body !== undefined) sent["Content-Type"] = "application/json";
   let answer;
   try {
@@ -46,7 +57,7 @@ export async function send(method, path, { body, headers, signal } = {}) {
     throw lost(method, elsewhere); // a network that wants its guests to log in says 200 to everything
   }
   const problem = await readProblem(answer, method);
-  if (problem.status === 401) onUnauthenticated(problem);
+  if (problem.status === 401) onUnauthenticated(problem, asked);
   throw problem;
 }
 

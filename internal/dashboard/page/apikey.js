@@ -6,6 +6,12 @@ import { h, replace } from "./dom.js";
 import { refresh } from "./router.js";
 
 let opened = null;
+let dismissed = false; // closed, though there was a refusal, and no other key used since
+
+// keyRefused asks for a key after a refusal; what the page reads by itself does not ask again whoever has closed the dialog.
+export function keyRefused(problem, byHand) {
+  if (byHand || !dismissed) askForKey(problem);
+}
 
 // askForKey asks for a key; problem is what the server said to a request without a good one. One dialog is enough for all
 // requests that were refused.
@@ -13,7 +19,8 @@ export function askForKey(problem) {
   if (opened) return;
   const input = h("input", { type: "password", name: "key", autocomplete: "off", spellcheck: "false", autofocus: true, placeholder: "tfk_…", "aria-describedby": "key-help" });
   const answer = h("div", { class: "answer" }, problem && h("div", { class: "notice", role: "alert", "data-status": "failed" }, h("p", null, problem.detail), problem.instance && h("p", { class: "facts" }, "Request ", h("code", null, problem.instance))));
-  const use = (value) => { key.set(value); opened.close(); refresh(); };
+  let used = false;
+  const use = (value) => { used = true; key.set(value); opened.close(); refresh(); };
   const submit = (event) => {
     event.preventDefault();
     const value = input.value.trim();
@@ -27,5 +34,5 @@ export function askForKey(problem) {
     h("p", { class: "soft", id: "key-help" }, "It is kept in this tab until you close it, and sent to this server only."),
     h("div", { class: "buttons" }, h("button", { type: "submit", class: "primary" }, "Use this key"),
       key.get() && h("button", { type: "button", onclick: () => use("") }, "Forget the key")));
-  opened = openDialog("API key", form, { stays: true, onClose: () => { opened = null; } });
+  opened = openDialog("API key", form, { stays: true, onClose: () => { opened = null; dismissed = !used && (dismissed || problem !== undefined); } });
 }

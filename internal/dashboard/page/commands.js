@@ -1,6 +1,6 @@
 // The commands on one flow: which are allowed, their forms, and sending them.
 
-import { ask, Problem, send } from "./api.js";
+import { ask, byHand, Problem, send } from "./api.js";
 import { conflictNotice } from "./conflict.js";
 import { openDialog } from "./dialog.js";
 import { announce, h, replace } from "./dom.js";
@@ -96,7 +96,7 @@ class Sending {
     if (underWay.has(name)) return;
     underWay.set(name, this);
     try {
-      const flow = await this.request(text);
+      const flow = await byHand(() => this.request(text));
       this.dialog?.close();
       announce(flow ? `Done: the flow is ${flow.status}, revision ${flow.revision}` : "The flow is erased");
       if (!this.left) this.done(flow);

@@ -1,7 +1,7 @@
 // The page's beginning: the parts that are always there, then the view that the address asks for.
 
 import { whenUnauthenticated } from "./api.js";
-import { askForKey } from "./apikey.js";
+import { askForKey, keyRefused } from "./apikey.js";
 import { tickConnection } from "./connection.js";
 import { flow } from "./flow.js";
 import { startKeys } from "./keys.js";
@@ -16,7 +16,7 @@ const main = document.getElementById("main");
 
 startTheme();
 startKeys();
-whenUnauthenticated(askForKey);
+whenUnauthenticated(keyRefused);
 document.getElementById("key-button").addEventListener("click", () => askForKey());
 // A link to #main would be an address of the router's.
 document.getElementById("skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });

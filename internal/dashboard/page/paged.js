@@ -1,6 +1,6 @@
 // A list inside a view that is read a page at a time, with Newer/Older or Next/Back below it.
 
-import { get, query } from "./api.js";
+import { byHand, get, query } from "./api.js";
 import { atMost, h, replace } from "./dom.js";
 import { redraw } from "./redraw.js";
 import { loading, problemNotice } from "./states.js";
@@ -43,7 +43,7 @@ export class Paged {
 
   turn(cursor) {
     this.cursor = cursor;
-    this.load();
+    byHand(() => this.load());
   }
 
   // from starts again at the first page, with other parameters.

@@ -11,6 +11,7 @@ export const link = (path, parameters) => {
   return `#${path}${text && `?${text}`}`;
 };
 
+import { byHand } from "./api.js";
 import { closeDialogs } from "./dialog.js";
 
 let show = () => {};
@@ -33,7 +34,7 @@ export function leave() { current?.view.close(); }
 export function startRouter(root, routes, onChange) {
   show = (anew) => {
     const place = address();
-    if (!anew && current?.path === place.path && current.view.update) return current.view.update(place);
+    if (!anew && current?.path === place.path && current.view.update) return byHand(() => current.view.update(place));
     const first = !current;
     if (current?.path !== place.path) closeDialogs();
     current?.view.close();
@@ -43,7 +44,7 @@ export function startRouter(root, routes, onChange) {
       if (!match) continue;
       place.match = match;
       onChange(name);
-      current = { path: place.path, view: mount(root, place) };
+      current = { path: place.path, view: byHand(() => mount(root, place)) };
       break;
     }
     if (!first) { root.focus({ preventScroll: true }); window.scrollTo(0, 0); }

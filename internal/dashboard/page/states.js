@@ -1,5 +1,6 @@
 // What a view shows while it has nothing to show: loading, nothing there, refused.
 
+import { byHand } from "./api.js";
 import { h, replace } from "./dom.js";
 import { duration, now } from "./time.js";
 
@@ -25,7 +26,7 @@ export function problemNotice(problem, retry) {
 
 function retryLine(problem, retry, notice) {
   const line = h("p", { class: "retry" });
-  const button = h("button", { type: "button", "data-focus": "retry", onclick: () => { clearInterval(timer); retry(); } }, "Try again");
+  const button = h("button", { type: "button", "data-focus": "retry", onclick: () => { clearInterval(timer); byHand(retry); } }, "Try again");
   const left = h("span", { class: "soft", "aria-hidden": "true" });
   const due = problem.retryAfter === undefined ? undefined : now() + problem.retryAfter * 1000;
   const timer = due === undefined ? undefined : setInterval(() => {
