@@ -108,10 +108,17 @@ export class Filters {
     for (const box of this.boxes) if (box.checked) out.append("status", box.value);
     for (const label of this.query.getAll("label")) out.append("label", label);
     for (const [name, input] of Object.entries(this.inputs)) {
-      const value = name in times ? toTime(input.value) : input.value;
-      if (value !== "" && value !== input.standard) out.set(name, value);
+      const value = this.read(name, input);
+      if (value) out.set(name, value);
     }
     this.onChange(out);
+  }
+
+  // read returns what a control stands for: left alone, what the address said, for no control shows all that may stand there.
+  read(name, input) {
+    if (input.value === input.shown) return input.stood;
+    if (name in times) return toTime(input.value);
+    return input.value === input.standard ? "" : input.value;
   }
 
   // show brings the form to a query; what the user is typing in stays as it is.
@@ -122,6 +129,8 @@ export class Filters {
       if (input === document.activeElement && input.tagName === "INPUT") continue;
       const value = query.get(name) ?? input.standard ?? "";
       input.value = name in times ? toLocal(value) : value;
+      input.stood = query.get(name);
+      input.shown = input.value;
     }
     replace(this.labels, query.getAll("label").map((label) => h("li", { class: "tag" }, label,
       h("button", { type: "button", class: "quiet", "aria-label": `Remove label ${label}`, onclick: () => this.removeLabel(label) }, "×"))));
