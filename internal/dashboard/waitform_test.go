@@ -8,19 +8,25 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"taskflow/internal/servertest"
+
+	"github.com/chromedp/cdproto/emulation"
 )
 
 // waiting is what the API shows of a wait.
 type waiting struct {
 	Kind       string
+	At         time.Time
 	Conditions []waiting
 	URL        string
 	Topic      string
 	Verify     *struct{ Scheme, Header string }
 	Timeout    *struct {
-		OnTimeout string `json:"on_timeout"`
+		At         time.Time
+		OnTimeout  string         `json:"on_timeout"`
+		StatePatch map[string]any `json:"state_patch"`
 	}
 	Details map[string]any
 }
@@ -140,4 +146,43 @@ func TestWaitForm_HasNoMoreThanTheServiceTakes(t *testing.T) {
 	if w := waitOf(t, s, id); len(w.Conditions) != 16 {
 		t.Errorf("it waits for %d conditions", len(w.Conditions))
 	}
+}
+
+// TestWaitForm_TakesTimesByTheClock says when a timer fires and when the wait ends as its user's clock shows it, and what the
+// timeout does to the state.
+func TestWaitForm_TakesTimesByTheClock(t *testing.T) {
+	const zone, ahead = "Asia/Kolkata", 5*time.Hour + 30*time.Minute
+	bothThemes(t, onSQLite(t), 360, func(t *testing.T, s *servertest.Server, p *tab) {
+		call(p, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: zone})
+		fires := time.Now().UTC().Add(2 * time.Hour).Truncate(time.Second)
+		ends := fires.Add(24 * time.Hour)
+		local := func(at time.Time) string { return at.Add(ahead).Format("2006-01-02T15:04:05") }
+		id := inStatus(t, s, "running")
+		p.open("#/flows/" + id)
+		p.click("button[data-verb=wait]", "")
+		p.choose("dialog .condition [name=when]", "at")
+		p.click("dialog label.check", "")
+		p.choose("dialog .timeout [name=when]", "at")
+		p.await(`!!pick("dialog [name=on_timeout]")`)
+		p.audit("a wait with a timeout")
+		p.fits("a wait with a timeout")
+		p.click("dialog button[type=submit]", "")
+		p.awaitText("dialog [role=alert]", "Fires at: a date and a time are needed.")
+		p.await(`document.activeElement === pick("dialog .condition [name=at]")`)
+		p.choose("dialog .condition [name=at]", local(fires))
+		p.click("dialog button[type=submit]", "")
+		p.awaitText("dialog [role=alert]", "Timeout at: a date and a time are needed.")
+		p.choose("dialog .timeout [name=at]", local(ends))
+		p.fill("dialog .timeout [name=state_patch]", `{"late": true}`)
+		p.choose("dialog [name=on_timeout]", "fail")
+		p.await(`!pick("dialog .timeout [name=state_patch]")`) // it goes with resuming only
+		p.choose("dialog [name=on_timeout]", "resume")
+		p.fill("dialog .timeout [name=state_patch]", `{"late": true}`)
+		p.click("dialog button[type=submit]", "")
+		p.await(`text(".sub .badge") === "waiting"`)
+		w := waitOf(t, s, id)
+		if !w.At.Equal(fires) || w.Timeout == nil || !w.Timeout.At.Equal(ends) || w.Timeout.StatePatch["late"] != true {
+			t.Errorf("it waits for %+v until %+v, want %s and %s", w, w.Timeout, fires, ends)
+		}
+	})
 }

@@ -64,6 +64,15 @@ export function periodField(name, title, standard = ["15", "minutes"]) {
   } };
 }
 
+// momentField is a time by the clock of whoever fills it in.
+export function momentField(name, title) {
+  const input = h("input", { type: "datetime-local", name, step: 1 });
+  return { name, element: labelled(title, input, "By your own clock."), read: () => {
+    if (input.value === "") throw new Invalid(`${title}: a date and a time are needed.`, input);
+    return JSON.stringify(new Date(input.value).toISOString());
+  } };
+}
+
 // labelsField edits a map of labels; what is taken out is sent as null, and what stays as it was not at all.
 export function labelsField(labels) {
   const lines = [...labels].every(isLine);

@@ -1,7 +1,7 @@
 // The form of a new wait: one condition, or several of which the first to happen ends it; a timeout, and what to show people.
 
 import { h, replace } from "./dom.js";
-import { body, jsonField, periodField, textField } from "./fields.js";
+import { body, jsonField, momentField, periodField, textField } from "./fields.js";
 
 const kinds = { timer: "A timer", external_event: "An external event", callback: "A callback", manual: "A go-ahead by hand" };
 const outcomes = { resume: "resume the flow", fail: "fail the flow", cancel: "cancel the flow" };
@@ -26,11 +26,17 @@ function choice(name, title, options, fieldsOf) {
 
 function conditionFields(kind) {
   switch (kind) {
-    case "timer": return [periodField("after", "Fires after")];
+    case "timer": return [whenField("Fires")];
     case "external_event": return [textField("topic", "Topic", { required: true, max: 256 }), textField("correlation_id", "Correlation id", { required: true, max: 256 })];
     case "callback": return [verifyField()];
   }
   return [];
+}
+
+// whenField is the field "after" or "at", whichever was chosen.
+function whenField(title, standard) {
+  const when = choice("when", title, { after: "after a while", at: "at a time" }, (value) => [value === "at" ? momentField("at", `${title} at`) : periodField("after", `${title} after`, standard)]);
+  return { get name() { return when.select.value; }, element: h("div", { class: "fields" }, when.elements), read: () => when.members()[1].read() };
 }
 
 function verifyField() {
@@ -88,12 +94,12 @@ class Conditions {
 export function waitField() {
   const conditions = new Conditions();
   const timed = h("input", { type: "checkbox", name: "timed" });
-  const after = periodField("after", "Timeout after", ["1", "days"]);
-  const outcome = choice("on_timeout", "and then", outcomes, () => []);
-  const timeout = h("div", { class: "fields", hidden: true }, after.element, outcome.elements);
+  const when = whenField("Timeout", ["1", "days"]);
+  const outcome = choice("on_timeout", "and then", outcomes, (value) => (value === "resume" ? [jsonField("state_patch", "Patch of the state then (JSON)")] : []));
+  const timeout = h("div", { class: "fields timeout", hidden: true }, when.element, outcome.elements);
   timed.addEventListener("change", () => { timeout.hidden = !timed.checked; });
   const details = jsonField("details", "Details for people (a JSON object)", { object: true });
   return { name: "wait",
     element: h("div", { class: "fields" }, conditions.element, h("label", { class: "check" }, timed, "With a timeout"), timeout, details.element),
-    read: () => body([...conditions.members(), { name: "timeout", read: () => (timed.checked ? body([after, ...outcome.members()]) : undefined) }, details]) };
+    read: () => body([...conditions.members(), { name: "timeout", read: () => (timed.checked ? body([when, ...outcome.members()]) : undefined) }, details]) };
 }
