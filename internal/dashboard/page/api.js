@@ -1,14 +1,15 @@
 // Requests to the API, with the caller's key; every answer that is no success is thrown as a Problem.
 
 import { envelope, parse } from "./json.js";
+import { inThisTab } from "./storage.js";
 import { noteServerTime } from "./time.js";
 
 const storedKey = "taskflow.key";
 
 // key is the API key. It lives in this tab only, and goes with it.
 export const key = {
-  get: () => sessionStorage.getItem(storedKey) ?? "",
-  set: (value) => (value ? sessionStorage.setItem(storedKey, value) : sessionStorage.removeItem(storedKey)),
+  get: () => inThisTab.get(storedKey) ?? "",
+  set: (value) => (value ? inThisTab.set(storedKey, value) : inThisTab.remove(storedKey)),
 };
 
 // Problem is an answer of the kind application/problem+json, or what stands in for one: status 0 where there was none that

@@ -4,10 +4,11 @@
 import { dialogIsOpen, openDialog } from "./dialog.js";
 import { h } from "./dom.js";
 import { address, go, link, refresh } from "./router.js";
+import { inThisBrowser } from "./storage.js";
 import { nextTheme } from "./theme.js";
 
 const stored = "taskflow.shortcuts";
-const enabled = () => localStorage.getItem(stored) !== "off";
+const enabled = () => inThisBrowser.get(stored) !== "off";
 
 const shortcuts = [
   ["/", "Filter the flows", toFilter],
@@ -38,7 +39,7 @@ function step(by) {
 }
 
 export function showHelp() {
-  const box = h("input", { type: "checkbox", checked: enabled(), onchange: () => localStorage.setItem(stored, box.checked ? "on" : "off") });
+  const box = h("input", { type: "checkbox", checked: enabled(), onchange: () => inThisBrowser.set(stored, box.checked ? "on" : "off") });
   openDialog("Keyboard", h("div", { class: "form" },
     h("dl", { class: "shortcuts" }, shortcuts.map(([key, words]) => h("div", null, h("dt", null, h("kbd", null, key)), h("dd", null, words))),
       h("div", null, h("dt", null, h("kbd", null, "Enter")), h("dd", null, "Open what has the focus")), h("div", null, h("dt", null, h("kbd", null, "Esc")), h("dd", null, "Close a dialog"))),

@@ -1,6 +1,7 @@
 // Light and dark: what the system prefers, unless a choice was made here.
 
 import { announce } from "./dom.js";
+import { inThisBrowser } from "./storage.js";
 
 const stored = "taskflow.theme";
 const order = ["system", "light", "dark"];
@@ -13,12 +14,12 @@ function apply(theme) {
   button.title = `Theme: ${theme}`;
 }
 
-const chosen = () => (order.includes(localStorage.getItem(stored)) ? localStorage.getItem(stored) : "system");
+const chosen = () => (order.includes(inThisBrowser.get(stored)) ? inThisBrowser.get(stored) : "system");
 
 // nextTheme goes on to the next of system, light, dark.
 export function nextTheme() {
   const theme = order[(order.indexOf(chosen()) + 1) % order.length];
-  localStorage.setItem(stored, theme);
+  inThisBrowser.set(stored, theme);
   apply(theme);
   announce(`Theme: ${theme}`);
 }
