@@ -1,6 +1,7 @@
 package dashboard_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -263,5 +264,50 @@ func TestStart_IsSentOnce(t *testing.T) {
 		d.refuseBy(nil)
 		p.click("dialog button[type=submit]", "Start")
 		p.await(`text(".sub .badge") === "running" && !document.querySelector("dialog") && posts === 2`)
+	})
+}
+
+// TestCommands_AreBasedOnWhatWasSeen changes flows behind the back of a page without its feed: also the commands that ask for
+// nothing, start and delete, are refused with what has changed.
+func TestCommands_AreBasedOnWhatWasSeen(t *testing.T) {
+	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
+		d := newDoors(t, s.URL)
+		d.refuseBy(func(r *http.Request) *refusal {
+			if strings.Contains(r.Header.Get("Accept"), "event-stream") {
+				return &refusal{503, "unavailable", "The server is shutting down.", "600"}
+			}
+			return nil
+		})
+		p := themed.elsewhere(d.URL)
+		id := create(t, s)
+		p.open("#/flows/" + id)
+		p.await(`!!pick("button[data-verb=start]")`)
+		command(t, s, id, "state", `{"current_step": "later"}`)
+		p.click("button[data-verb=start]", "")
+		p.awaitText("dialog .conflict", "you saw revision 0, it is at 1")
+		p.await(`diffs("dialog") === 'changed current_step "init" "later"'`)
+		if f := s.Flow(t, id); f.Status != "created" || f.Revision != 1 {
+			t.Errorf("before the choice the flow is %+v", f)
+		}
+		p.click("#apply-anyway", "Start anyway, on revision 1")
+		p.await(`text(".sub .badge") === "running" && !document.querySelector("dialog")`)
+
+		// What has ended never changes, but another flow may have got its id.
+		id = inStatus(t, s, "finished")
+		p.open("#/flows/" + id)
+		p.await(`!!pick("button[data-verb=delete]")`)
+		s.Call(t, http.StatusNoContent, http.MethodDelete, "/flows/"+id, "")
+		create(t, s, fmt.Sprintf(`"id": %q`, id))
+		for _, verb := range []string{"state", "start", "cancel"} {
+			command(t, s, id, verb, map[string]string{"state": `{"current_step": "another"}`}[verb])
+		}
+		p.click("button[data-verb=delete]", "")
+		p.click("dialog button[type=submit]", "")
+		p.awaitText("dialog .conflict", "you saw revision 2, it is at 3")
+		p.await(`diffs("dialog") === 'changed status "finished" "cancelled" | changed current_step "init" "another"'`)
+		s.Call(t, http.StatusOK, http.MethodGet, "/flows/"+id, "")
+		p.click("#apply-anyway", "Delete anyway, on revision 3")
+		p.await(`location.hash === "#/flows"`)
+		s.Call(t, http.StatusNotFound, http.MethodGet, "/flows/"+id, "")
 	})
 }
