@@ -93,3 +93,23 @@ func TestTimeline_LeadsToTheTrace(t *testing.T) {
 	p.await(`all(".timeline li").length === 2 && /\+\d+ m?s/.test(all(".timeline .facts")[0]) && !/\+\d+ m?s/.test(all(".timeline .facts")[1])`)
 	p.await(`all(".timeline code").join(" ") === ` + quote(trace))
 }
+
+// TestRequest_IsGivenUp has nothing come back over a connection that stands: what was asked for is asked for again.
+func TestRequest_IsGivenUp(t *testing.T) {
+	s := servertest.Start(t, onSQLite(t))
+	d := newDoors(t, s.URL)
+	id := create(t, s)
+	p := newTab(t, chromium(t), d.URL, 1280)
+	p.open("#/flows/" + id)
+	p.live()
+	p.await(`text("#revision") === "0" && all(".timeline li").length === 1`)
+	eval[bool](p, `(window.real = AbortSignal.timeout, AbortSignal.timeout = (ms) => real.call(AbortSignal, ms / 100), true)`)
+	silent := make(chan struct{})
+	t.Cleanup(func() { close(silent) })
+	d.refuseBy(func(r *http.Request) *refusal { <-silent; return nil })
+	command(t, s, id, "start", "")
+	p.awaitText("[role=alert]", "The server cannot be reached.")
+	d.refuseBy(nil)
+	eval[bool](p, `(AbortSignal.timeout = real, true)`)
+	p.await(`(document.querySelectorAll("[role=alert] button").forEach((again) => again.click()), text("#revision") === "1" && !pick("[role=alert]"))`)
+}

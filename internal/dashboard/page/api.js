@@ -5,6 +5,7 @@ import { inThisTab } from "./storage.js";
 import { noteServerTime } from "./time.js";
 
 const storedKey = "taskflow.key";
+const patience = 60_000; // ms for a whole answer: as long as a server lets one take
 
 // key is the API key. It lives in this tab only, and goes with it.
 export const key = {
@@ -41,10 +42,12 @@ function withKey(headers) {
   return key.get() ? { Authorization: `Bearer ${key.get()}`, ...headers } : { ...headers };
 }
 
-// send returns the answer as it is, a success; its body has not been read. An aborted request throws the AbortError.
-export async function send(method, path, { body, headers, signal } = {}) {
+// send returns the answer as it is, a success; its body has not been read. An aborted request throws the AbortError. One that
+// is not lasting has patience: a connection that nothing comes over any more may never fail by itself.
+export async function send(method, path, { body, headers, signal, lasting = false } = {}) {
   const sent = withKey(headers), asked = acting;
   if (body !== undefined) sent["Content-Type"] = "application/json";
+  if (!lasting) signal = AbortSignal.any([signal, AbortSignal.timeout(patience)].filter(Boolean));
   let answer;
   try {
     answer = await fetch(path, { method, body, headers: sent, signal, cache: "no-store", credentials: "same-origin" });

@@ -69,7 +69,7 @@ class Feed {
     if (Date.now() - this.heard > stale) this.last = undefined; // as for a page that nobody has seen meanwhile
     this.giveUpLater();
     const answer = await send("GET", this.path, {
-      signal, headers: { Accept: "text/event-stream", ...(this.last && { "Last-Event-ID": this.last }) },
+      signal, lasting: true, headers: { Accept: "text/event-stream", ...(this.last && { "Last-Event-ID": this.last }) },
     });
     showConnection("connected");
     this.tries = 0;

@@ -39,6 +39,7 @@ class FlowView {
     this.waiting = new WaitPanel(this.work.signal);
     this.timeline = new Timeline(id, this.work.signal);
     this.steps = new Steps(id, this.work.signal);
+    this.failed = new Set(); // the names of requests
     this.moves = []; // the events that moved the flow, oldest first
     this.parts = Object.fromEntries(["head", "problem", "commands", "machine", "facts", "state"].map((name) => [name, h("div", { class: name })]));
     this.refresh = atMost(300, () => this.guard("load"));
@@ -75,15 +76,16 @@ class FlowView {
     for (const one of [this.refresh, this.refreshWay, this.timeline.paged.refresh, this.steps.paged.refresh]) one.cancel();
   }
 
-  // guard calls a request by its name, and shows what it was refused with until it succeeds.
+  // guard calls a request by its name, and shows what it was refused with until it, and every other that was, succeeds.
   async guard(name) {
     try {
       await this[name]();
-      if (this.failed === name) replace(this.parts.problem);
+      this.failed.delete(name);
+      if (this.failed.size === 0) replace(this.parts.problem);
     } catch (problem) {
       if (problem.name === "AbortError" || this.work.signal.aborted) return;
-      this.failed = name;
-      const notice = problemNotice(problem, () => this.guard(name));
+      this.failed.add(name);
+      const notice = problemNotice(problem, () => [...this.failed].forEach((failed) => this.guard(failed)));
       if (this.flow && problem.status !== 404) return replace(this.parts.problem, notice);
       this.flow = undefined;
       replace(this.root, crumbs(), h("h1", null, problem.status === 404 ? "No such flow" : "The flow cannot be shown"), notice);

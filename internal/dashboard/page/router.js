@@ -1,5 +1,8 @@
 // Which view is shown. The address after # says it, filters included: #/flows?status=running.
 
+import { byHand } from "./api.js";
+import { closeDialogs } from "./dialog.js";
+
 // address splits what follows the #.
 export function address() {
   const [path, search = ""] = (location.hash.slice(1) || "/").split(/\?(.*)/s);
@@ -10,9 +13,6 @@ export const link = (path, parameters) => {
   const text = new URLSearchParams(parameters).toString();
   return `#${path}${text && `?${text}`}`;
 };
-
-import { byHand } from "./api.js";
-import { closeDialogs } from "./dialog.js";
 
 let show = () => {};
 let current = null;
