@@ -124,8 +124,11 @@ func TestMetrics(t *testing.T) {
 			{1, "taskflow_http_requests_total", []string{"route", "/flows/{id}", "status", "4xx"}},
 			{1, "taskflow_http_requests_total", []string{"method", "other", "status", "4xx"}},
 			{1, "taskflow_http_request_duration_seconds", []string{"route", "/batch", "method", "POST"}},
-			{0, "taskflow_queue_depth", nil},
+			{12, "taskflow_batch_commands", []string{"work", "changes"}},
+			{12, "taskflow_commit_duration_seconds", []string{"work", "changes", "outcome", "committed"}},
 			{1, "taskflow_build_info", nil},
+			// What these say when there is something to say is held in metrics_now_test.go.
+			{0, "taskflow_queue_depth", nil},
 			{0, "taskflow_database_retries_total", nil},
 			{0, "taskflow_timers_overdue_seconds", nil},
 			{0, "taskflow_streams", nil},
@@ -138,6 +141,15 @@ func TestMetrics(t *testing.T) {
 		for _, name := range []string{"taskflow_queue_limit", "taskflow_database_connections_limit", "taskflow_commit_duration_seconds", "go_goroutines", "process_cpu_seconds_total"} {
 			if value(got, name) == 0 {
 				t.Errorf("%s is 0", name)
+			}
+		}
+		if n := batches(got).GetSampleSum(); n != 15 {
+			t.Errorf("%v commands in batches of changes, want 15: one batch of three, and the event that resumed a flow with it", n)
+		}
+		for _, pool := range []string{"writers", "readers"} {
+			open, limit := value(got, "taskflow_database_connections", "pool", pool), value(got, "taskflow_database_connections_limit", "pool", pool)
+			if open < 1 || open > limit {
+				t.Errorf("%v connections of the %s, of %v", open, pool, limit)
 			}
 		}
 		if n := value(got, "taskflow_batch_commands", "work", "timers"); n < 1 {
