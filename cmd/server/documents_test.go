@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -12,41 +15,14 @@ import (
 	"strings"
 	"testing"
 
+	"taskflow/internal/pg/pgtest"
 	"taskflow/internal/servertest"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // root is the folder of the module.
 const root = "../.."
-
-// block is a fenced block of a page, and the one that follows it at once or after blank lines, if any. Of a refused one
-// the page says that the server refuses every request in it.
-type block struct {
-	language, text string
-	refused        bool
-	followedBy     *block
-}
-
-var fenced = regexp.MustCompile("(?ms)^```([a-z]*)( refused)?\n(.*?)^```\n(\n*)")
-
-// blocks lists the fenced blocks of a page in order.
-func blocks(page string) []block {
-	var found []block
-	ends := 0
-	for _, at := range fenced.FindAllStringSubmatchIndex(page, -1) {
-		b := block{language: page[at[2]:at[3]], text: page[at[6]:at[7]], refused: at[4] >= 0}
-		if len(found) > 0 && at[0] == ends {
-			found[len(found)-1].followedBy = &b
-		}
-		found, ends = append(found, b), at[1]
-	}
-	return found
-}
-
-// runnable says which blocks a reader can paste into a shell beside a running server: those marked sh, but for the ones
-// that begin with make or docker, which build and start things.
-func runnable(b block) bool {
-	return b.language == "sh" && !strings.HasPrefix(b.text, "make ") && !strings.HasPrefix(b.text, "docker ")
-}
 
 // prelude has every command of a page fail where a reader would see it fail: in a pipe, and by a refusal of the server, or
 // in a refused block by anything else.
@@ -61,20 +37,20 @@ curl() {
 // database of each kind. Where a block is followed by one marked text or json, its output must be that.
 func TestDocuments_ShellBlocksRun(t *testing.T) {
 	for _, page := range pages(t) {
-		if !slices.ContainsFunc(blocks(read(t, page)), runnable) {
+		if !slices.ContainsFunc(blocks(read(t, page)), func(b block) bool { return runs(page, b) }) {
 			continue
 		}
 		t.Run(page, func(t *testing.T) {
 			t.Parallel()
 			servertest.Databases(t, func(t *testing.T, url string, _ int) {
-				out := runBlocks(t, servertest.Start(t, servertest.Options{Database: url}), page)
-				if page != "README.md" {
-					return
+				s := servertest.Start(t, servertest.Options{Database: url})
+				if page == "docs/operations.md" {
+					s.Create(t) // or its backups would be of nothing
 				}
-				// What the README says about its commands.
-				for _, want := range []string{"\r\nIdempotent-Replayed: true\r\n", `"cost_eur":0.10`, `"status":"finished"`, `"kind":"resumed"`} {
+				out := runBlocks(t, s, url, page)
+				for _, want := range prints[page] {
 					if !strings.Contains(out, want) {
-						t.Errorf("the README's commands do not print %q:\n%s", want, out)
+						t.Errorf("the page's commands do not print %q:\n%s", want, out)
 					}
 				}
 			})
@@ -82,9 +58,15 @@ func TestDocuments_ShellBlocksRun(t *testing.T) {
 	}
 }
 
+// prints is what pages say in words that their commands print.
+var prints = map[string][]string{
+	"README.md":          {"\r\nIdempotent-Replayed: true\r\n", `"cost_eur":0.10`, `"status":"finished"`, `"kind":"resumed"`},
+	"docs/operations.md": {"created|1\n", " kate ", "revoked key "},
+}
+
 // pages lists the documents, by their path from the root of the module.
 func pages(t *testing.T) []string {
-	found := []string{"README.md", "SECURITY.md", "CONTRIBUTING.md"}
+	found := []string{"README.md", "SECURITY.md", "CONTRIBUTING.md", "bench/README.md"}
 	for _, pattern := range []string{"docs/*.md", "docs/*/*.md"} {
 		more, err := fs.Glob(os.DirFS(root), pattern)
 		if err != nil || len(more) == 0 {
@@ -103,35 +85,87 @@ func read(t *testing.T, page string) string {
 	return string(text)
 }
 
-// runBlocks runs the blocks of a page in one shell and returns what they print.
-func runBlocks(t *testing.T, s *servertest.Server, page string) string {
-	all := slices.DeleteFunc(blocks(read(t, page)), func(b block) bool { return !runnable(b) })
+// runBlocks runs the blocks of a page that are for the server's kind of database, in one shell, and returns what they print.
+func runBlocks(t *testing.T, s *servertest.Server, url, page string) string {
+	kind := "postgres"
+	if strings.HasPrefix(url, "sqlite:") {
+		kind = "sqlite"
+	}
+	all := slices.DeleteFunc(blocks(read(t, page)), func(b block) bool {
+		return !runs(page, b) || b.database() != "" && b.database() != kind
+	})
 	const mark = "\x01" // between the outputs of two blocks
 	script := prelude
 	for _, b := range all {
 		refused := ""
-		if b.refused {
+		if b.refused() {
 			refused = "yes"
 		}
 		script += "refused=" + refused + "\n" + b.text + "printf '" + `\001` + "'\n"
 	}
 	script = strings.NewReplacer(
-		"http://127.0.0.1:8080", s.URL, "127.0.0.1:8081", servertest.FreeAddress(t), "bin/server", servertest.Binary(t),
+		"http://127.0.0.1:8080", s.URL, "127.0.0.1:8081", servertest.FreeAddress(t), "taskflow_restored", restored(t, url),
 	).Replace(script)
-	out, err := bash(t, script)
-	outputs := strings.Split(out, mark)
+	folder, env := besideServer(t, url)
+	out, err := bash(t, folder, script, env...)
+	printed := strings.Split(out, mark)
 	if err != nil {
-		t.Fatalf("%s: block %d: %v\n%s\n%s", page, len(outputs), err, all[min(len(outputs), len(all))-1].text, out)
+		t.Fatalf("%s: block %d: %v\n%s\n%s", page, len(printed), err, all[min(len(printed), len(all))-1].text, out)
 	}
 	for i, b := range all {
-		if next := b.followedBy; next != nil && (next.language == "text" || next.language == "json") {
-			if got, want := comparable(next.language, outputs[i]), comparable(next.language, next.text); got != want {
+		if next := b.followedBy; next != nil && slices.Contains(outputs, next.label) {
+			if got, want := comparable(next.label, printed[i]), comparable(next.label, next.text); got != want {
 				t.Errorf("%s: block %d prints\n%s\nand the page says\n%s", page, i+1, got, want)
 			}
 		}
 	}
 	return out
 }
+
+// restored is a name for a database that commands make beside the one at url, on PostgreSQL. It goes with the test.
+func restored(t *testing.T, url string) string {
+	t.Helper()
+	if strings.HasPrefix(url, "sqlite:") {
+		return ""
+	}
+	name := "taskflow_restored_" + strings.ToLower(rand.Text()[:12])
+	db := servertest.OpenDatabase(t, url)
+	t.Cleanup(func() {
+		if _, err := db.ExecContext(context.Background(), "drop database if exists "+name); err != nil {
+			t.Errorf("dropping %s: %v", name, err)
+		}
+	})
+	return name
+}
+
+// besideServer is a folder as a reader has it who has typed `make run`, and the variables that its shell has: the program is
+// in bin, and the embedded database in data. With PostgreSQL the reader's shell knows where it is.
+func besideServer(t *testing.T, url string) (folder string, env []string) {
+	t.Helper()
+	folder = t.TempDir()
+	link := func(to, name string) {
+		if err := os.Symlink(to, filepath.Join(folder, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link(filepath.Dir(servertest.Binary(t)), "bin")
+	if path, embedded := strings.CutPrefix(url, "sqlite:"); embedded {
+		link(filepath.Dir(path), "data")
+		return folder, nil
+	}
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	programs := filepath.Dir(pgtest.Program(t, "pg_dump"))
+	return folder, []string{
+		"TASKFLOW_DATABASE_URL=" + url, "PATH=" + programs + ":" + os.Getenv("PATH"),
+		"PGHOST=" + config.Host, fmt.Sprintf("PGPORT=%d", config.Port), "PGUSER=" + config.User, "PGPASSWORD=" + config.Password,
+	}
+}
+
+// outputs are the labels of blocks that say what the block before prints.
+var outputs = []string{"text", "json"}
 
 // comparable is an output without what may differ from the page: JSON may be laid out for readers.
 func comparable(language, output string) string {
@@ -178,9 +212,11 @@ func TestDocuments_IndexHasAll(t *testing.T) {
 
 var links = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 
-func bash(t *testing.T, script string, env ...string) (string, error) {
+// bash runs a script in a folder. What variables of the server's this process has are not meant for it.
+func bash(t *testing.T, folder, script string, env ...string) (string, error) {
+	kept := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, prefix) })
 	command := exec.CommandContext(t.Context(), "bash", "-c", script)
-	command.Dir, command.Env = root, append(os.Environ(), env...)
+	command.Dir, command.Env = folder, append(kept, env...)
 	out, err := command.CombinedOutput()
 	return string(out), err
 }
@@ -203,17 +239,6 @@ func timeless(output string) string {
 	return strings.TrimSpace(strings.ReplaceAll(output, "\r", ""))
 }
 
-func TestBlocks(t *testing.T) {
-	page := "```sh\na\n```\n\n```text\nb\n```\n\nwords\n\n```sh refused\nc\n```\nwords\n```json\nd\n```\n```sh\nmake x\n```\n"
-	all := blocks(page)
-	if len(all) != 5 || all[0].followedBy == nil || all[0].followedBy.text != "b\n" || all[2].followedBy != nil || all[0].refused || !all[2].refused {
-		t.Fatalf("blocks: %+v", all)
-	}
-	if !runnable(all[0]) || runnable(all[1]) || !runnable(all[2]) || runnable(all[4]) {
-		t.Errorf("runnable: %+v", all)
-	}
-}
-
 // TestExamples runs every script of examples/ on each database.
 func TestExamples(t *testing.T) {
 	scripts, err := filepath.Glob(root + "/examples/*.sh")
@@ -228,7 +253,7 @@ func TestExamples(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				out, err := bash(t, "./"+text, "TASKFLOW_URL="+s.URL)
+				out, err := bash(t, root, "./"+text, "TASKFLOW_URL="+s.URL)
 				if err != nil || !strings.Contains(out, "\ndone: ") {
 					t.Errorf("%v\n%s", err, out)
 				}
