@@ -269,15 +269,51 @@ func TestSlowReaderIsCutOffAndCatchesUp(t *testing.T) {
 		if !slices.Equal(got, seen[:len(got)]) {
 			t.Errorf("the slow reader saw %v", got)
 		}
-	}, func(s *setup) {
-		s.options.StreamPatience = 100 * time.Millisecond
-		s.server = func(server *http.Server) {
-			server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-				if err := c.(*net.TCPConn).SetWriteBuffer(16 << 10); err != nil { // or it takes many megabytes
-					panic(err)
-				}
-				return ctx
+	}, narrow, func(s *setup) { s.options.StreamPatience = 100 * time.Millisecond })
+}
+
+// narrow has the server's connections hold little, or a reader that reads nothing is noticed after many megabytes.
+func narrow(s *setup) {
+	s.server = func(server *http.Server) {
+		server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+			if err := c.(*net.TCPConn).SetWriteBuffer(16 << 10); err != nil {
+				panic(err)
 			}
+			return ctx
 		}
-	})
+	}
+}
+
+// narrowStream is stream over a connection that holds little at this end too.
+func (c *client) narrowStream(path string) *servertest.Stream {
+	c.t.Helper()
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		if err == nil {
+			err = conn.(*net.TCPConn).SetReadBuffer(16 << 10)
+		}
+		return conn, err
+	}}
+	s, err := servertest.NewClientOver(transport, c.url).Stream(c.t.Context(), path)
+	if err != nil {
+		c.t.Fatalf("stream of %s: %v", path, err)
+	}
+	c.t.Cleanup(func() { s.Close(); transport.CloseIdleConnections() })
+	return s
+}
+
+// TestSlowReaderHoldsUpNoChange: changes are answered, and told to others, while a reader that reads nothing is still borne
+// with. Had one waited for it, it would have been cut off first.
+func TestSlowReaderHoldsUpNoChange(t *testing.T) {
+	eachStore(t, func(t *testing.T, api *client) {
+		flow := api.running("")
+		slow, quick := api.narrowStream("/events?after=0"), api.stream("/events?after=0")
+		patch := `{"patch":{"a":"` + strings.Repeat("x", 50_000) + `"}}`
+		seen := take(t, quick, 2)
+		for range 24 { // far more than fits on the way to a reader that reads nothing
+			api.post(flow+"/state", patch).want(200)
+			seen = append(seen, take(t, quick, 1)...)
+		}
+		wantStream(t, "the slow reader, when it reads at last", slow, seen)
+	}, narrow, func(s *setup) { s.options.StreamPatience = time.Minute })
 }
