@@ -156,7 +156,7 @@ func TestNetwork_Cuts(t *testing.T) {
 // settled counts the commits whose answer was lost.
 func (w *wire) settled() (n int) {
 	for _, s := range w.servers {
-		n += strings.Count(s.Log(), "the answer to a commit was lost")
+		n += strings.Count(s.Log(), "a commit is in doubt")
 	}
 	return n
 }

@@ -70,6 +70,7 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 		// A standby can neither write nor promise that a read sees what was answered.
 		conn.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
+	conn.OnNotice = keepWarning
 	for name, value := range sessionSettings() {
 		if _, set := conn.RuntimeParams[name]; !set {
 			conn.RuntimeParams[name] = value

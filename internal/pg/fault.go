@@ -47,7 +47,7 @@ func (f fault) wrap(err error) error {
 	return err
 }
 
-// faultOf sorts an error met on conn, before a commit was sent. conn is nil where none could be had. The caller's own
+// faultOf sorts an error met on conn, before a commit was sent or by a change that may be made twice. conn is nil where none could be had. The caller's own
 // cancellation is not for here.
 func faultOf(conn *pgx.Conn, err error) fault {
 	switch {
@@ -55,6 +55,8 @@ func faultOf(conn *pgx.Conn, err error) fault {
 		return none
 	case conn == nil:
 		return busy
+	case errors.As(err, new(*warning)):
+		return unknown
 	case conn.IsClosed():
 		return broken
 	}

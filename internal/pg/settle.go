@@ -35,7 +35,8 @@ select exists(select from external_events where id = $2 and xmin = $1::text::xid
     not exists(select from external_events where id = $2)`
 
 	// raiseNothing is a commit of its own: when it has been confirmed, so has everything before it, by a synchronous
-	// standby too. A commit that was cut off while it waited for that standby counts as committed without it.
+	// standby too: that has the log in its order. A commit that was cut off while it waited for the standby counts as committed
+	// without it, this one too, which then proves nothing.
 	raiseNothing = `update feed set seq = seq`
 )
 
@@ -53,7 +54,7 @@ func (o outcome) String() string {
 	return [...]string{pending: "pending", committed: "committed", lost: "lost", unclear: "unclear"}[o]
 }
 
-// settle finds out what became of a commit whose answer was lost to cause. It asks on connections of its own, until it
+// settle finds out what became of a commit whose answer was lost to cause, or came with a warning. It asks on connections of its own, until it
 // knows or its patience ends.
 func (s *Store) settle(ctx context.Context, t *tx, cause error) (fault, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.patience)
@@ -62,7 +63,7 @@ func (s *Store) settle(ctx context.Context, t *tx, cause error) (fault, error) {
 	_ = t.conn.Close(closing) // so that the server ends a transaction of which it got a part
 	closed()
 	s.writers.Reset()
-	s.logger.WarnContext(ctx, "the answer to a commit was lost", "transaction", t.xid, "cause", cause)
+	s.logger.WarnContext(ctx, "a commit is in doubt", "transaction", t.xid, "cause", cause)
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
@@ -133,8 +134,7 @@ func verify(ctx context.Context, conn *pgx.Conn, t *tx) (outcome, error) {
 	}
 	switch {
 	case found:
-		_, err := conn.Exec(ctx, raiseNothing)
-		return committed, err
+		return committed, strictly(conn, func() error { _, err := conn.Exec(ctx, raiseNothing); return err })
 	case conclusive:
 		return lost, nil
 	}

@@ -69,10 +69,9 @@ func (s *Store) commit(ctx context.Context, t *tx) (fault, error) {
 	var batch pgx.Batch
 	queueWrites(&batch, &t.writes, &t.loaded)
 	var tag pgconn.CommandTag
-	batch.Queue("commit").Exec(func(answer pgconn.CommandTag) error {
-		tag = answer
-		return nil
-	})
+	batch.Queue("commit").Fn = func(answers pgx.BatchResults) error {
+		return strictly(t.conn, func() (err error) { tag, err = answers.Exec(); return err })
+	}
 	end := s.hooks.roundTrip(sending, "commit")
 	err := t.conn.SendBatch(sending, &batch).Close()
 	end(err)
@@ -174,7 +173,11 @@ func (s *Store) once(ctx context.Context, pool *pgxpool.Pool, fn func(context.Co
 	}
 	defer conn.Release()
 	end := s.hooks.roundTrip(limited, "read")
-	err = fn(limited, conn.Conn())
+	if pool == s.writers {
+		err = strictly(conn.Conn(), func() error { return fn(limited, conn.Conn()) })
+	} else {
+		err = fn(limited, conn.Conn())
+	}
 	end(err)
 	return faultIn(ctx, conn.Conn(), err)
 }

@@ -17,7 +17,7 @@ var (
 	// ErrUnavailable: the database cannot be reached or does not accept changes now. Nothing was changed.
 	ErrUnavailable = errors.New("database unavailable")
 	// ErrOutcomeUnknown: the connection broke during the commit, and it could not be found out afterwards whether the
-	// change is there. Never retried by the store.
+	// change is there; or it is there, and its wait for the synchronous standby was cut short. Never retried by the store.
 	ErrOutcomeUnknown = errors.New("outcome of the commit unknown")
 )
 
