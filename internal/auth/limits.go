@@ -16,7 +16,7 @@ type Rate struct {
 	perSecond float64
 	burst     int
 
-	mu      sync.Mutex // guards callers
+	mu      sync.Mutex // guards callers, and is held from a look at what one has left until it is taken
 	callers map[string]*rate.Limiter
 }
 
@@ -27,29 +27,41 @@ func NewRate(perSecond float64, burst int) *Rate {
 
 // Allow counts a request of a caller. Where it is one too many, wait is when to come again.
 func (r *Rate) Allow(caller string, now time.Time) (wait time.Duration, ok bool) {
-	return r.allow(caller, 1, 1, now)
+	return r.allow(caller, 1, 1, 1, now)
 }
 
-// AllowMore counts what comes within a request that was allowed: all of it, or nothing where it is too much. Together they
-// count for no more than may come at once, so that a large one passes for whoever has sent nothing before.
+// AllowMore counts what comes within a request that was allowed: all of it, or nothing where it is too much. What is more than
+// may come at once passes for whoever has sent nothing before, and is paid for afterwards: until then nothing else passes.
 func (r *Rate) AllowMore(caller string, requests int, now time.Time) (wait time.Duration, ok bool) {
-	requests = min(requests, r.burst-1)
-	return r.allow(caller, requests, requests+1, now)
+	return r.allow(caller, requests, min(requests, r.burst-1), min(requests+1, r.burst), now)
 }
 
-// allow counts requests. Where they are too many, wait is until a repeat, of again requests, would pass.
-func (r *Rate) allow(caller string, requests, again int, now time.Time) (wait time.Duration, ok bool) {
-	limiter := r.of(caller, now)
-	if limiter.AllowN(now, requests) {
-		return 0, true
-	}
-	missing := float64(again) - limiter.TokensAt(now)
-	return time.Duration(math.Ceil(missing / r.perSecond * float64(time.Second))), false
-}
-
-func (r *Rate) of(caller string, now time.Time) *rate.Limiter {
+// allow counts requests of a caller that has enough left. Where it has not, wait is until it has what a repeat takes.
+func (r *Rate) allow(caller string, requests, enough, repeat int, now time.Time) (wait time.Duration, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	limiter := r.of(caller, now)
+	left := limiter.TokensAt(now)
+	until := func(tokens int) float64 { // in nanoseconds
+		return (float64(tokens) - left) / r.perSecond * float64(time.Second)
+	}
+	if until(enough) >= 1 { // less is an error of rounding
+		return time.Duration(math.Ceil(until(repeat))), false
+	}
+	r.pay(limiter, requests, now)
+	return 0, true
+}
+
+// pay takes requests from what a caller has left, and more than that: a limiter's tokens may go below nothing, but no more than
+// its burst at a time.
+func (r *Rate) pay(limiter *rate.Limiter, requests int, now time.Time) {
+	for ; requests > 0; requests -= r.burst {
+		limiter.ReserveN(now, min(requests, r.burst))
+	}
+}
+
+// of is a caller's limiter. r.mu is held.
+func (r *Rate) of(caller string, now time.Time) *rate.Limiter {
 	limiter := r.callers[caller]
 	if limiter == nil {
 		if len(r.callers) >= maxRated {

@@ -28,7 +28,7 @@ func TestRate_IsForEachCaller(t *testing.T) {
 	}
 }
 
-// TestRate_CountsWhatComesAsOne asks for several at once: all or none, and never more than may come at once.
+// TestRate_CountsWhatComesAsOne asks for several at once: all or none.
 func TestRate_CountsWhatComesAsOne(t *testing.T) {
 	r := auth.NewRate(10, 20)
 	now := time.Now()
@@ -42,12 +42,34 @@ func TestRate_CountsWhatComesAsOne(t *testing.T) {
 	if _, ok := r.AllowMore("a", 5, now); !ok {
 		t.Error("what was refused has been counted")
 	}
-	_, first := r.Allow("b", now)
-	if _, ok := r.AllowMore("b", 500, now); !ok || !first {
-		t.Error("what is more than a burst never passes")
-	}
-	if _, ok := r.Allow("b", now); ok {
-		t.Error("it has cost nothing")
+}
+
+// TestRate_HasLargeOnesPaidOff asks for more than may come at once: it passes where nothing came before, is paid for in full
+// before anything else passes, and the caller is told how long that takes.
+func TestRate_HasLargeOnesPaidOff(t *testing.T) {
+	for _, burst := range []int{1, 20} {
+		r := auth.NewRate(10, burst)
+		now := time.Now()
+		_, first := r.Allow("a", now)
+		if _, ok := r.AllowMore("a", 499, now); !ok || !first {
+			t.Errorf("burst %d: what is more than a burst never passes", burst)
+		}
+		wait, ok := r.Allow("a", now)
+		owed := time.Duration(500-burst+1) * time.Second / 10 // to have one again
+		if ok || wait.Round(time.Millisecond) != owed {
+			t.Errorf("burst %d: one more: %v, %v; want to wait for %v", burst, wait, ok, owed)
+		}
+		if _, ok := r.Allow("a", now.Add(wait-time.Millisecond)); ok {
+			t.Errorf("burst %d: passes before the rest is paid", burst)
+		}
+		now = now.Add(wait)
+		if _, ok := r.Allow("a", now); !ok {
+			t.Errorf("burst %d: refused after the wait", burst)
+		}
+		wait, ok = r.AllowMore("a", 499, now)
+		if whole := time.Duration(burst) * time.Second / 10; burst > 1 && (ok || wait.Round(time.Millisecond) != whole) {
+			t.Errorf("burst %d: as much again: %v, %v; want to wait for %v", burst, wait, ok, whole)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -275,7 +276,23 @@ func TestRateLimit_CountsTheCommandsOfABatch(t *testing.T) {
 	if n := len(api.as("root").get("/flows").flows()); n != 6 {
 		t.Errorf("%d flows, want those of the first batch alone", n)
 	}
-	api.as("bob").post("/batch", batch(500)).want(200) // as large as may come at once, for whoever has sent nothing
+}
+
+// TestRateLimit_HasALargeBatchPaidOff sends a batch of more commands than may come at once: once it passes.
+func TestRateLimit_HasALargeBatchPaidOff(t *testing.T) {
+	api := serveSQLite(t, twoTenants, func(s *setup) { s.options.Rate = auth.NewRate(0.01, 10) })
+	kate := api.as("kate")
+	command := `{"method":"POST","path":"/flows","body":` + createBody("") + `}`
+	batch := `{"commands":[` + strings.Repeat(command+",", 499) + command + `]}`
+	kate.post("/batch", batch).want(200)
+	a := kate.post("/batch", batch)
+	a.problem(429, "too-many-requests")
+	// 490 are owed and one is to be had, at 100 s each, less what has passed meanwhile.
+	if wait, err := strconv.Atoi(a.header.Get("Retry-After")); err != nil || wait < 48_000 || wait > 49_100 {
+		t.Errorf("Retry-After %q, want what it takes to pay for 491", a.header.Get("Retry-After"))
+	}
+	kate.get("/flows").problem(429, "too-many-requests")
+	api.as("root").get("/stats").has("/by_status/created", "500")
 }
 
 // TestOpenFlows_AreLimitedForEachCaller fills a caller's allowance, and makes room.
