@@ -157,6 +157,30 @@ func (a *api) admit(r *http.Request, need access) error {
 	return allowed(caller, need.scope)
 }
 
+// recheck is how often the credentials of a stream's caller are looked at, and how long a body may take until its sender's are
+// looked at once more. With the age of the keys that are looked at, it keeps a revoked one from another event and from a
+// change after 5 s.
+const recheck = time.Second
+
+// stillAllowed looks at a caller's credentials once more: they may have been revoked, or have expired, since the request began.
+func (a *api) stillAllowed(ctx context.Context, need access) error {
+	if need.open {
+		return nil
+	}
+	r := requestOf(ctx)
+	caller, err := a.options.Gate.Caller(ctx, r.credentials)
+	if err != nil {
+		return err
+	}
+	if caller.Owners != r.caller.Owners {
+		return newProblem(slugForbidden, "Your credentials now cover other owners.")
+	}
+	if need.parts {
+		return nil
+	}
+	return allowed(caller, need.scope)
+}
+
 const overRate = "You send more requests a second than this server takes from one caller; each command of a batch is one."
 
 // allowed refuses a caller without a scope.

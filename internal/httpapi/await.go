@@ -74,7 +74,7 @@ func (a *api) await(ctx context.Context, wait time.Duration, q store.EventQuery,
 	defer follower.Close()
 	for {
 		looking, cancel := context.WithTimeout(r.open, a.options.RequestTimeout)
-		err := a.stillAllowed(looking)
+		err := a.stillAllowed(looking, access{scope: auth.ReadFlows})
 		if err == nil {
 			found, err = look(looking)
 		}

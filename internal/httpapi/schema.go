@@ -166,9 +166,15 @@ func (op *operation) checkParameter(r *http.Request, query url.Values, p *openap
 // checkBody reads the body, guards it and checks it against its schema. What the handler then reads is the body without
 // white space between its values; an empty body reads as {}.
 func (a *api) checkBody(op *operation, w http.ResponseWriter, r *http.Request) error {
+	began := time.Now()
 	body, err := a.readBody(w, r)
 	if err != nil {
 		return err
+	}
+	if time.Since(began) >= recheck {
+		if err := a.stillAllowed(r.Context(), op.access); err != nil {
+			return err
+		}
 	}
 	info := requestOf(r.Context())
 	info.body = body

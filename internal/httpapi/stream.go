@@ -22,9 +22,6 @@ const (
 	heartbeat = 15 * time.Second
 	// reconnectAfter is how long a client is asked to wait before it goes on at another server.
 	reconnectAfter = time.Second
-	// recheck is how often the credentials of a stream's caller are looked at. With the age of the keys that are looked
-	// at, it keeps a revoked one from getting another event after 5 s.
-	recheck = time.Second
 	// farewell is how long a write may take once the server stops: a reader that does not read must not hold it up.
 	farewell = time.Second
 )
@@ -181,7 +178,7 @@ func (s *stream) follow(ctx context.Context, out *streamWriter) error {
 			told = s.follower.Position()
 			silence.Reset(heartbeat)
 		case <-doubt.C:
-			if err := s.api.stillAllowed(ctx); err != nil {
+			if err := s.api.stillAllowed(ctx, access{scope: auth.ReadFlows}); err != nil {
 				return err
 			}
 		case <-more:
@@ -203,7 +200,7 @@ func (s *stream) sendAll(ctx context.Context, out *streamWriter, events []*engin
 	for i, e := range events {
 		select {
 		case <-doubt:
-			if err := s.api.stillAllowed(ctx); err != nil {
+			if err := s.api.stillAllowed(ctx, access{scope: auth.ReadFlows}); err != nil {
 				return err
 			}
 		default:
@@ -214,20 +211,6 @@ func (s *stream) sendAll(ctx context.Context, out *streamWriter, events []*engin
 		events[i] = nil
 	}
 	return out.connection.Flush()
-}
-
-// stillAllowed looks at a reader's credentials once more: they may have been revoked, or have expired, since the stream or
-// the wait began.
-func (a *api) stillAllowed(ctx context.Context) error {
-	r := requestOf(ctx)
-	caller, err := a.options.Gate.Caller(ctx, r.credentials)
-	if err != nil {
-		return err
-	}
-	if caller.Owners != r.caller.Owners {
-		return newProblem(slugForbidden, "Your credentials now cover other owners.")
-	}
-	return allowed(caller, auth.ReadFlows)
 }
 
 // signOfLife is a comment, which says so where the feed is stalled. With it goes how far the stream has come, where that is
