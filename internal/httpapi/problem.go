@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,7 +52,7 @@ type problem struct {
 	flowStatus     flows.Status
 	from, to       flows.Status
 	allow          string // the Allow header
-	challenge      string // the WWW-Authenticate header
+	challenge      string // the WWW-Authenticate header; a 401 and a 403 have one in any case
 	retryAfter     int    // the Retry-After header, in seconds; a 503 has one in any case
 	outcomeUnknown bool
 	cause          error // for the log only
@@ -190,8 +191,8 @@ func (a *api) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case p.conflict != nil:
 		header.Set("ETag", etag(p.conflict.Flow))
-	case p.challenge != "":
-		header.Set("WWW-Authenticate", p.challenge)
+	case p.status() == http.StatusUnauthorized || p.status() == http.StatusForbidden:
+		header.Set("WWW-Authenticate", cmp.Or(p.challenge, bearer))
 	case p.allow != "":
 		header.Set("Allow", p.allow)
 	}

@@ -77,7 +77,7 @@ func (a answer) checkContract() {
 	if (a.header.Get("Retry-After") != "") != (a.status == http.StatusServiceUnavailable || a.status == http.StatusTooManyRequests) {
 		fail("Retry-After is %q", a.header.Get("Retry-After"))
 	}
-	if (a.header.Get("WWW-Authenticate") != "") != (a.status == http.StatusUnauthorized) && a.status != http.StatusForbidden { // a page's origin is no matter of credentials
+	if (a.header.Get("WWW-Authenticate") != "") != (a.status == http.StatusUnauthorized || a.status == http.StatusForbidden) {
 		fail("WWW-Authenticate is %q", a.header.Get("WWW-Authenticate"))
 	}
 	if (a.header.Get("Allow") != "") != (a.status == http.StatusMethodNotAllowed) {
