@@ -68,12 +68,13 @@ func (r *retention) UnmarshalText(text []byte) error {
 	return (*period)(r).UnmarshalText(text)
 }
 
-// parseSecretKey reads an AES-256 key; nil where none is given. The message does not repeat it.
-func parseSecretKey(text string) ([]byte, error) {
-	if text == "" {
+// parseSecretKey reads an AES-256 key; nil where none is given. An empty one is given: whoever sets it means to have secrets
+// encrypted, and has lost it on the way here. The message does not repeat it.
+func parseSecretKey(text *string) ([]byte, error) {
+	if text == nil {
 		return nil, nil
 	}
-	key, err := base64.StdEncoding.DecodeString(text)
+	key, err := base64.StdEncoding.DecodeString(*text)
 	if err != nil || len(key) != 32 {
 		return nil, errors.New("TASKFLOW_SECRET_KEY must be 32 bytes in base64")
 	}

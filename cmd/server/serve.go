@@ -29,7 +29,7 @@ type serveCommand struct {
 	MaxState        byteSize        `env:"TASKFLOW_MAX_STATE" default:"256KiB" placeholder:"SIZE" help:"The largest state of a flow, and the largest JSON value in a body."`
 	PublicURL       string          `name:"public-url" env:"TASKFLOW_PUBLIC_URL" placeholder:"URL" help:"Where the outside reaches this server: the base of callback URLs. From the listen address where it is not given."`
 	TimerMaxHorizon period          `env:"TASKFLOW_TIMER_MAX_HORIZON" default:"P366D" placeholder:"DURATION" help:"How far ahead a wait may end."`
-	SecretKey       string          `env:"TASKFLOW_SECRET_KEY" placeholder:"KEY" help:"32 bytes in base64, the same for every server: encrypts the secrets of verified callbacks."`
+	SecretKey       *string         `env:"TASKFLOW_SECRET_KEY" placeholder:"KEY" help:"32 bytes in base64, the same for every server: encrypts the secrets of verified callbacks."`
 	RetainTerminal  retention       `env:"TASKFLOW_RETAIN_TERMINAL" default:"0" placeholder:"DURATION" help:"How long flows are kept after they ended; 0 is for ever."`
 	IdempotencyTTL  period          `name:"idempotency-ttl" env:"TASKFLOW_IDEMPOTENCY_TTL" default:"P1D" placeholder:"DURATION" help:"How long the answer to an Idempotency-Key is kept."`
 	CORSOrigins     []string        `name:"cors-origins" env:"TASKFLOW_CORS_ORIGINS" placeholder:"ORIGIN" help:"Origins whose pages may call the API, separated by commas."`
