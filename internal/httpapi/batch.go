@@ -53,14 +53,24 @@ func (a *api) RunBatch(ctx context.Context, r oas.RunBatchRequestObject) (oas.Ru
 	return b.reply(ctx, outcomes), nil
 }
 
-// observe tells the observer how each command ended; whole is how all of them did where they have no outcomes of their own.
+// observe tells the observer how each command ended, and of the problem of each call that has one; whole is how all of them
+// ended where they have no outcomes of their own, and then there is one answer for all.
 func (b *batch) observe(outcomes []engine.Outcome, whole string) {
+	watching := b.api.options.Observer
 	for i, c := range b.commands {
 		outcome := whole
 		if whole == "ok" {
 			outcome = outcomeOf(outcomes[i].Replay, outcomes[i].Err)
+			if outcomes[i].Err != nil {
+				watching.Problem(outcome)
+			}
 		}
-		b.api.options.Observer.Change(commandName(c.Action), outcome)
+		watching.Change(commandName(c.Action), outcome)
+	}
+	for _, err := range b.refused {
+		if whole == "ok" && err != nil {
+			watching.Problem(outcomeOf(nil, err))
+		}
 	}
 }
 

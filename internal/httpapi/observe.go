@@ -24,6 +24,8 @@ type Observer interface {
 	// Change: a command was answered, sent alone or in a batch, or an external event published. outcome is "ok",
 	// "replayed", or the slug of the problem.
 	Change(command, outcome string)
+	// Problem: a request, or a command of a batch, was answered with the problem of this slug.
+	Problem(slug string)
 	// Streams: so many live streams and requests that wait were opened, or with a minus sign closed.
 	Streams(opened int)
 	// StreamCutOff: a live stream was ended because its client did not read.
@@ -40,6 +42,7 @@ type unobserved struct{}
 
 func (unobserved) Request(string, string, int, time.Duration, bool) {}
 func (unobserved) Change(string, string)                            {}
+func (unobserved) Problem(string)                                   {}
 func (unobserved) Streams(int)                                      {}
 func (unobserved) StreamCutOff()                                    {}
 

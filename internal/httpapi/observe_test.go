@@ -20,6 +20,7 @@ func (w watcher) Request(route, method string, status int, _ time.Duration, last
 	}
 }
 func (w watcher) Change(string, string) {}
+func (w watcher) Problem(string)        {}
 func (w watcher) StreamCutOff()         { w.told <- "a stream cut off" }
 func (w watcher) Streams(opened int)    { w.told <- fmt.Sprintf("streams %+d", opened) }
 

@@ -183,9 +183,10 @@ type wireFieldError struct {
 	Detail  string `json:"detail"`
 }
 
-// writeProblem answers a request with what went wrong, and logs what is the server's fault.
+// writeProblem answers a request with what went wrong, tells the observer, and logs what is the server's fault.
 func (a *api) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
+	a.options.Observer.Problem(string(p.slug))
 	id := requestID(r.Context())
 	header := w.Header()
 	switch {

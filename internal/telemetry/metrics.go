@@ -18,6 +18,7 @@ type Metrics struct {
 
 	requests       *children[requestLabels, requestSeries]
 	changes        *children[changeLabels, prometheus.Counter]
+	problems       *children[string, prometheus.Counter]
 	streams        prometheus.Gauge
 	cutOff         prometheus.Counter
 	commits        *children[commitLabels, prometheus.Observer]
@@ -58,6 +59,13 @@ func batchBounds() []float64 { return []float64{1, 2, 4, 8, 16, 32, 64, 128, 256
 func commands() []string {
 	return []string{"create", "start", "wait", "resume", "finish", "fail", "request-cancel", "cancel", "state", "step", "callback", "delete", "publish"}
 }
+func problems() []string {
+	return []string{
+		"not-found", "revision-conflict", "already-terminal", "cancel-pending", "illegal-transition", "already-exists", "not-terminal", "not-waiting",
+		"wait-ended", "unauthenticated", "invalid-request", "invalid-value", "idempotency-key-reused", "precondition-required", "payload-too-large",
+		"unsupported-media-type", "method-not-allowed", "forbidden", "too-many-requests", "overloaded", "unavailable", "internal",
+	}
+}
 func works() []string { return []string{"changes", "timers", "deliveries"} }
 
 // NewMetrics makes the metrics of a server of this version.
@@ -96,6 +104,7 @@ func (m *Metrics) addHTTP() {
 		m.changes.get(changeLabels{command, "ok"})
 		m.changes.get(changeLabels{command, "internal"})
 	}
+	m.problems = m.counters("http_problems_total", "Problems answered, alone or in a batch.", "problem", problems()...)
 	m.streams = m.gauge("streams", "Live streams, and requests that wait, that are open.").WithLabelValues()
 	m.cutOff = m.counter("streams_cut_off_total", "Live streams that were ended because their client did not read.").WithLabelValues()
 }
@@ -182,6 +191,9 @@ func (m *Metrics) Request(route, method string, status int, took time.Duration, 
 func (m *Metrics) Change(command, outcome string) {
 	m.changes.get(changeLabels{command, outcome}).Inc()
 }
+
+// Problem counts a problem that was answered.
+func (m *Metrics) Problem(slug string) { m.problems.get(slug).Inc() }
 
 // Streams counts live streams and requests that wait up, or with a minus sign down.
 func (m *Metrics) Streams(opened int) { m.streams.Add(float64(opened)) }
