@@ -17,7 +17,7 @@ type httpConfig struct {
 	IdleTimeout    period   `env:"TASKFLOW_IDLE_TIMEOUT" default:"PT2M" placeholder:"DURATION" help:"How long a connection is kept between two requests."`
 	RequestTimeout period   `env:"TASKFLOW_REQUEST_TIMEOUT" default:"PT30S" placeholder:"DURATION" help:"When a request is given up and answered with 503; one that waits for news has as long besides."`
 	StreamTimeout  period   `env:"TASKFLOW_STREAM_TIMEOUT" default:"PT10S" placeholder:"DURATION" help:"How long the reader of a stream may take for what is sent to it."`
-	MaxAllStreams  int      `env:"TASKFLOW_MAX_ALL_STREAMS" default:"10000" placeholder:"N" help:"Streams and requests that wait which are open at this server, of all callers."`
+	MaxAllStreams  *int     `env:"TASKFLOW_MAX_ALL_STREAMS" placeholder:"N" help:"Streams and requests that wait which are open at this server, of all callers: fewer than the connections, by default nine tenths of them."`
 }
 
 // headSlack is what net/http allows a request's head beyond its limit.
@@ -25,11 +25,14 @@ const headSlack = 4096
 
 // Validate refuses what cannot be meant.
 func (c *httpConfig) Validate() error {
-	if c.MaxConnections < 1 {
-		return fmt.Errorf("TASKFLOW_MAX_CONNECTIONS must be greater than zero")
+	if c.MaxConnections < 2 {
+		return fmt.Errorf("TASKFLOW_MAX_CONNECTIONS must be at least 2: one for a stream, and one for everything else")
 	}
-	if c.MaxAllStreams < 1 {
+	if c.allStreams() < 1 {
 		return fmt.Errorf("TASKFLOW_MAX_ALL_STREAMS must be greater than zero")
+	}
+	if c.allStreams() >= c.MaxConnections {
+		return fmt.Errorf("TASKFLOW_MAX_ALL_STREAMS=%d must be below TASKFLOW_MAX_CONNECTIONS=%d, or streams could take every connection, those of the health checks too", c.allStreams(), c.MaxConnections)
 	}
 	if c.MaxHeader < 2*headSlack {
 		return fmt.Errorf("TASKFLOW_MAX_HEADER must be at least %d", 2*headSlack)
@@ -38,6 +41,15 @@ func (c *httpConfig) Validate() error {
 		return fmt.Errorf("TASKFLOW_REQUEST_TIMEOUT must be shorter than TASKFLOW_WRITE_TIMEOUT, or its 503 could not leave any more")
 	}
 	return nil
+}
+
+// allStreams is how many streams of all callers there may be. They hold their connections for as long as they like, so they do
+// not get all of them.
+func (c *httpConfig) allStreams() int {
+	if c.MaxAllStreams != nil {
+		return *c.MaxAllStreams
+	}
+	return c.MaxConnections * 9 / 10
 }
 
 // limit sets the limits of a server.

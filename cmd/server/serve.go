@@ -147,7 +147,7 @@ func (c *serveCommand) build(ctx context.Context, db *database, door *auth.Gate,
 	defer cancel()
 	options := httpapi.Options{
 		RequireIfMatch: c.RequireIfMatch, MaxBody: int64(c.MaxBody), MaxState: int(c.MaxState),
-		RequestTimeout: time.Duration(c.Connections.RequestTimeout), MaxStreams: c.Connections.MaxAllStreams,
+		RequestTimeout: time.Duration(c.Connections.RequestTimeout), MaxStreams: c.Connections.allStreams(),
 		StreamPatience: time.Duration(c.Connections.StreamTimeout), CORSOrigins: c.CORSOrigins, SchemaVersion: db.schemaVersion,
 		Gate: door, OnlyHosts: c.onlyHosts(), Rate: auth.NewRate(c.Access.RateLimit, c.Access.RateBurst), Streams: auth.NewStreams(c.Access.MaxStreams), MaxOpenFlows: c.Access.MaxOpenFlows,
 		PublicURL: c.publicURL(), TimerHorizon: time.Duration(c.TimerMaxHorizon), SecretKey: secretKey, Pages: pages, Logger: log,

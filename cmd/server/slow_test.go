@@ -84,9 +84,9 @@ func TestSlowRequests_Defaults(t *testing.T) {
 	}
 	want := httpConfig{
 		MaxHeader: 64 << 10, MaxConnections: 10_000, HeaderTimeout: period(10 * time.Second), BodyTimeout: period(30 * time.Second), WriteTimeout: period(time.Minute),
-		IdleTimeout: period(2 * time.Minute), RequestTimeout: period(30 * time.Second), StreamTimeout: period(10 * time.Second), MaxAllStreams: 10_000,
+		IdleTimeout: period(2 * time.Minute), RequestTimeout: period(30 * time.Second), StreamTimeout: period(10 * time.Second),
 	}
-	if c.Serve.Connections != want {
+	if c.Serve.Connections != want || c.Serve.Connections.allStreams() != 9_000 {
 		t.Errorf("by default %+v, want %+v", c.Serve.Connections, want)
 	}
 	var server http.Server
@@ -125,6 +125,24 @@ func TestStreams_OfAllCallersAreBounded(t *testing.T) {
 	if answer := s.Call(t, http.StatusServiceUnavailable, http.MethodGet, "/events?after=9", "", "Prefer", "wait=1"); answer.Problem() != "overloaded" {
 		t.Errorf("one more: %s", answer.Body)
 	}
+}
+
+// TestStreams_LeaveRoomForOthers opens as many streams as a server takes whose connections alone are configured: one connection
+// in ten, and at least one, is for whatever else there is to ask.
+func TestStreams_LeaveRoomForOthers(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_MAX_CONNECTIONS=4"}})
+	for range 3 {
+		stream, err := s.Stream(t.Context(), "/events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Close()
+	}
+	if _, err := s.Stream(t.Context(), "/events"); err == nil {
+		t.Fatal("streams take every connection")
+	}
+	s.Call(t, http.StatusOK, http.MethodGet, "/livez", "")
+	s.Call(t, http.StatusOK, http.MethodGet, "/readyz", "")
 }
 
 // TestRequestTimeout_IsConfigured has a change wait for a lock for longer than it may take.
