@@ -157,7 +157,7 @@ func (a *api) admit(r *http.Request, need access) error {
 	return allowed(caller, need.scope)
 }
 
-// recheck is how often the credentials of a stream's caller are looked at, and how long a body may take until its sender's are
+// recheck is how often the credentials of the caller of a stream or a wait are looked at, and how long a body may take until its sender's are
 // looked at once more. With the age of the keys that are looked at, it keeps a revoked one from another event and from a
 // change after 5 s.
 const recheck = time.Second

@@ -85,19 +85,22 @@ func (a *api) await(ctx context.Context, wait time.Duration, q store.EventQuery,
 		if found || err != nil || waiting.Err() != nil {
 			return err
 		}
-		if err := untilNews(waiting, follower, q.FromFlow); err != nil {
+		if err := a.untilNews(waiting, follower, q.FromFlow); err != nil {
 			return err
 		}
 	}
 }
 
-// untilNews returns when there is an event to follow, or ctx has ended; of one flow, also when it is time to look for it.
-func untilNews(ctx context.Context, follower *engine.Follower, ofFlow bool) error {
+// untilNews returns when there is an event to follow, when the caller's credentials are good no more, which is for await to
+// tell, or when ctx has ended; of one flow, also when it is time to look for it.
+func (a *api) untilNews(ctx context.Context, follower *engine.Follower, ofFlow bool) error {
 	if ofFlow {
 		var done context.CancelFunc
 		ctx, done = context.WithTimeout(ctx, reread)
 		defer done()
 	}
+	doubt := time.NewTicker(recheck)
+	defer doubt.Stop()
 	for {
 		events, more, err := follower.Take(ctx)
 		if len(events) > 0 || ctx.Err() != nil {
@@ -109,6 +112,10 @@ func untilNews(ctx context.Context, follower *engine.Follower, ofFlow bool) erro
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-doubt.C:
+			if a.stillAllowed(ctx, access{scope: auth.ReadFlows}) != nil {
+				return nil
+			}
 		case <-more:
 		}
 	}

@@ -251,6 +251,30 @@ func TestSlowReaderLosesItsKey(t *testing.T) {
 	}, twoTenants)
 }
 
+// TestWaitEndsWithItsKey: a read that waits is answered with 401 within 5 s of the revocation of its caller's key, though nothing
+// happens that it waits for.
+func TestWaitEndsWithItsKey(t *testing.T) {
+	inBubble(t, func(t *testing.T, all *client) {
+		flow := all.as("kate").created("")
+		for _, path := range []string{"/events?after=9", "/flows/events?after=9", "/flows"} {
+			text, id := newKey(t, all.store)
+			answered := make(chan answer, 1)
+			go func() {
+				answered <- all.with("Bearer "+text).get(strings.Replace(path, "/flows", flow, 1), `If-None-Match: "0"`, "Prefer: wait=60")
+			}()
+			after(2 * time.Second)
+			if err := all.store.RevokeAPIKey(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			revoked := time.Now()
+			(<-answered).problem(401, "unauthenticated")
+			if took := time.Since(revoked); took > 5*time.Second {
+				t.Errorf("%s: it waited on for %v", path, took)
+			}
+		}
+	}, twoTenants)
+}
+
 // TestWaitOutlastsTrouble: who waits is not sent home because the database is away for a moment.
 func TestWaitOutlastsTrouble(t *testing.T) {
 	var away atomic.Bool
