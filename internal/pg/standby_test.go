@@ -97,9 +97,18 @@ func TestCommitNotOnStandby_Unknown(t *testing.T) {
 	primary, _, s, id := mirrored(t)
 	s.SetPatience(300 * time.Millisecond)
 	operator := connect(t, primary.URL("postgres"))
+	answered := store.AnswerKey{1} // of a change whose commit was cut short
+	exec(t, operator, "set synchronous_commit = local")
+	exec(t, operator, "insert into answers (key, fingerprint, response, created_at) values ($1, $1, 'ok', now())", answered[:])
 	for what, change := range map[string]func() error{
 		"a change": func() error { return raise(t.Context(), s, id, "cut short", nil) },
 		"a key":    func() error { return s.AddAPIKey(t.Context(), store.APIKey{ID: "k", Owners: "*"}) },
+		"an answer given once more": func() error {
+			return s.Update(t.Context(), func(tx store.Tx) error {
+				_, err := tx.Load(store.Need{Answers: []store.AnswerKey{answered}})
+				return err
+			})
+		},
 	} {
 		done := make(chan error, 1)
 		go func() { done <- change() }()

@@ -56,7 +56,9 @@ func (s *Store) attempt(ctx context.Context, fn func(store.Tx) error) (fault, er
 	if err != nil {
 		return refused, err
 	}
-	if t.writes.Empty() {
+	// Whoever is given an answer once more takes it for durable, as the first time; and the first may have ended as unknown,
+	// with a commit that the standby has not got.
+	if t.writes.Empty() && len(t.loaded.Answers) == 0 {
 		return none, nil
 	}
 	return s.commit(ctx, t)
@@ -68,6 +70,9 @@ func (s *Store) commit(ctx context.Context, t *tx) (fault, error) {
 	defer cancel()
 	var batch pgx.Batch
 	queueWrites(&batch, &t.writes, &t.loaded)
+	if t.writes.Empty() {
+		batch.Queue(raiseNothing) // without a write a commit waits for nobody
+	}
 	var tag pgconn.CommandTag
 	batch.Queue("commit").Fn = func(answers pgx.BatchResults) error {
 		return strictly(t.conn, func() (err error) { tag, err = answers.Exec(); return err })
