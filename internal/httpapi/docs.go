@@ -20,12 +20,36 @@ func (a *api) routeDocs(r chi.Router, asJSON []byte) {
 	withPolicy := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The viewer's own page has inline scripts and styles; everything comes from this server.
 		w.Header().Set("Content-Security-Policy", "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'")
-		viewer.ServeHTTP(w, r)
+		found := &foundOnly{ResponseWriter: w}
+		viewer.ServeHTTP(found, r)
+		if found.missing { // as everywhere else
+			secure(w.Header())
+			a.writeProblem(w, r, newProblem(slugNotFound, noRoute))
+		}
 	})
 	r.Get("/docs", withPolicy)
 	r.Get("/docs/*", withPolicy)
 	r.Get("/problems", a.serveProblem)
 	r.Get("/problems/{slug}", a.serveProblem)
+}
+
+// foundOnly keeps back an answer that says there is no such file.
+type foundOnly struct {
+	http.ResponseWriter
+	missing bool
+}
+
+func (w *foundOnly) WriteHeader(status int) {
+	if w.missing = status == http.StatusNotFound; !w.missing {
+		w.ResponseWriter.WriteHeader(status)
+	}
+}
+
+func (w *foundOnly) Write(body []byte) (int, error) {
+	if w.missing {
+		return len(body), nil
+	}
+	return w.ResponseWriter.Write(body)
 }
 
 func static(contentType string, body []byte) http.HandlerFunc {
