@@ -12,6 +12,7 @@ import (
 	"taskflow/internal/auth/authtest"
 	"taskflow/internal/flows"
 
+	"github.com/go-jose/go-jose/v4"
 	"go.uber.org/goleak"
 )
 
@@ -65,6 +66,7 @@ func TestToken_Refused(t *testing.T) {
 		"expired":             issuer.Token(map[string]any{"exp": time.Now().Add(-time.Second).Unix()}),
 		"without an end":      issuer.Token(map[string]any{"exp": nil}),
 		"not good yet":        issuer.Token(map[string]any{"nbf": time.Now().Add(time.Hour).Unix()}),
+		"not good for 6 min":  issuer.Token(map[string]any{"nbf": time.Now().Add(6 * time.Minute).Unix()}),
 		"for another":         issuer.Token(map[string]any{"aud": "other"}),
 		"for nobody":          issuer.Token(map[string]any{"aud": nil}),
 		"of another issuer":   other.Token(nil),
@@ -73,6 +75,7 @@ func TestToken_Refused(t *testing.T) {
 		"signed with HS256":   issuer.Symmetric(),
 		"of an unknown key":   issuer.Stranger("no-such-key"),
 		"of a false key":      issuer.Stranger("key-1"),
+		"of no named key":     issuer.Stranger(""),
 		"without a signature": head + "." + claims + ".",
 		"of other claims":     head + "." + strings.ToUpper(claims) + "." + signature,
 		"in pieces":           head, "empty parts": "..", "no token": "x",
@@ -89,6 +92,26 @@ func TestToken_Refused(t *testing.T) {
 	}
 	if _, err := ask(t, g, good); err != nil {
 		t.Errorf("the good one afterwards: %v", err)
+	}
+}
+
+// TestToken_SignedByEachAlgorithm holds that whichever of the pinned algorithms an issuer signs by, its tokens are taken, also
+// where they do not say which key it was.
+func TestToken_SignedByEachAlgorithm(t *testing.T) {
+	issuer := authtest.Start(t)
+	tokens := map[string]string{"without the key's id": issuer.Nameless()}
+	for _, algorithm := range []jose.SignatureAlgorithm{
+		jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512, jose.ES256, jose.ES384, jose.ES512, jose.EdDSA,
+	} {
+		tokens[string(algorithm)] = issuer.SignedBy(algorithm)
+	}
+	// An issuer's clock may be a little ahead of this server's.
+	tokens["good in a minute"] = issuer.Token(map[string]any{"nbf": time.Now().Add(time.Minute).Unix()})
+	g := tokenGate(t, issuer) // which reads the keys, now that all are published
+	for what, token := range tokens {
+		if got, err := ask(t, g, token); err != nil || got.Name != "tester" {
+			t.Errorf("a token %s: %+v, %v", what, got, err)
+		}
 	}
 }
 

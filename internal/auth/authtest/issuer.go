@@ -3,6 +3,10 @@
 package authtest
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -31,7 +35,7 @@ type Issuer struct {
 	server *httptest.Server
 
 	mu   sync.Mutex // guards the rest
-	keys []signer   // published; the last signs
+	keys []signer   // published; the first signs
 	made int
 	down bool
 	// keysURL is where discovery says the keys are, and keysDown has that answer nothing but 502.
@@ -41,8 +45,14 @@ type Issuer struct {
 }
 
 type signer struct {
-	id  string
-	key *rsa.PrivateKey
+	id        string
+	algorithm jose.SignatureAlgorithm
+	key       crypto.Signer
+}
+
+// signingKey is what signs with it; the tokens say which key it is.
+func (s signer) signingKey() jose.SigningKey {
+	return jose.SigningKey{Algorithm: s.algorithm, Key: jose.JSONWebKey{Key: s.key, KeyID: s.id}}
 }
 
 // Start starts an issuer with one key.
@@ -75,7 +85,7 @@ func (i *Issuer) serve(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/keys":
 		var set jose.JSONWebKeySet
 		for _, s := range i.keys {
-			set.Keys = append(set.Keys, jose.JSONWebKey{Key: s.key.Public(), KeyID: s.id, Algorithm: "RS256", Use: "sig"})
+			set.Keys = append(set.Keys, jose.JSONWebKey{Key: s.key.Public(), KeyID: s.id, Algorithm: string(s.algorithm), Use: "sig"})
 		}
 		answer = set
 	}
@@ -86,15 +96,39 @@ func (i *Issuer) serve(w http.ResponseWriter, r *http.Request) {
 // Rotate makes a new key, publishes it alone and signs with it from now on. It returns the new key's id.
 func (i *Issuer) Rotate() string {
 	i.t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key := i.newKey(jose.RS256)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.keys = []signer{i.named(jose.RS256, key)}
+	return i.keys[0].id
+}
+
+// named gives a key an id. i.mu is held.
+func (i *Issuer) named(algorithm jose.SignatureAlgorithm, key crypto.Signer) signer {
+	i.made++
+	return signer{fmt.Sprintf("key-%d", i.made), algorithm, key}
+}
+
+// newKey makes a key that signs by an algorithm.
+func (i *Issuer) newKey(algorithm jose.SignatureAlgorithm) (key crypto.Signer) {
+	i.t.Helper()
+	var err error
+	switch algorithm {
+	case jose.ES256:
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case jose.ES384:
+		key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case jose.ES512:
+		key, err = ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	case jose.EdDSA:
+		_, key, err = ed25519.GenerateKey(rand.Reader)
+	default:
+		key, err = rsa.GenerateKey(rand.Reader, 2048)
+	}
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.made++
-	i.keys = []signer{{fmt.Sprintf("key-%d", i.made), key}}
-	return i.keys[0].id
+	return key
 }
 
 // SetDown has it answer nothing but 502, or answer again.
@@ -139,18 +173,32 @@ func (i *Issuer) Claims(changes map[string]any) map[string]any {
 // Token is a good token with changes to its claims.
 func (i *Issuer) Token(changes map[string]any) string {
 	i.t.Helper()
-	s := i.signer()
-	return i.sign(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: s.key, KeyID: s.id}}, changes)
+	return i.sign(i.signer().signingKey(), changes)
 }
 
-// Stranger is a token whose key was never published, under the id that is given.
+// SignedBy is a good token signed by another algorithm, with a key of its own that is published beside the others.
+func (i *Issuer) SignedBy(algorithm jose.SignatureAlgorithm) string {
+	i.t.Helper()
+	key := i.newKey(algorithm)
+	i.mu.Lock()
+	s := i.named(algorithm, key)
+	i.keys = append(i.keys, s)
+	i.mu.Unlock()
+	return i.sign(s.signingKey(), nil)
+}
+
+// Nameless is a good token that does not say which key it is signed with.
+func (i *Issuer) Nameless() string {
+	i.t.Helper()
+	s := i.signer()
+	s.id = ""
+	return i.sign(s.signingKey(), nil)
+}
+
+// Stranger is a token whose key was never published, under the id that is given, "" for none.
 func (i *Issuer) Stranger(keyID string) string {
 	i.t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	return i.sign(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key, KeyID: keyID}}, nil)
+	return i.sign(signer{keyID, jose.RS256, i.newKey(jose.RS256)}.signingKey(), nil)
 }
 
 // Symmetric is a token signed by HS256, with the text of the published key as the secret.
@@ -181,7 +229,7 @@ func (i *Issuer) Unsigned() string {
 func (i *Issuer) signer() signer {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.keys[len(i.keys)-1]
+	return i.keys[0]
 }
 
 func (i *Issuer) sign(key jose.SigningKey, changes map[string]any) string {
