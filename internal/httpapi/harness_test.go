@@ -369,6 +369,7 @@ func (c *client) try(ctx context.Context, method, path, body string, headers ...
 	}
 	a := answer{t: c.t, request: request, status: response.StatusCode, header: response.Header, body: string(read)}
 	a.checkContract()
+	a.checkSecurity()
 	return a, nil
 }
 

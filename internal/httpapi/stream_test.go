@@ -28,6 +28,9 @@ func (c *client) stream(path string, header ...string) *servertest.Stream {
 		c.t.Fatalf("stream of %s: %v", path, err)
 	}
 	c.t.Cleanup(s.Close)
+	if err := insecure(path, s.Header); err != nil {
+		c.t.Errorf("stream of %s: %v", path, err)
+	}
 	return s
 }
 
@@ -41,6 +44,8 @@ func (c *client) noStream(status int, slug, path string, header ...string) {
 		c.t.Errorf("stream of %s: it is one", path)
 	} else if !errors.As(err, &refused) || refused.Answer.Status != status || refused.Answer.Problem() != slug {
 		c.t.Errorf("stream of %s %q: %v, want %d %s", path, header, err, status, slug)
+	} else if err := insecure(path, refused.Answer.Header); err != nil {
+		c.t.Errorf("no stream of %s: %v", path, err)
 	}
 }
 
