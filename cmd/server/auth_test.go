@@ -267,13 +267,18 @@ func useSecrets(t *testing.T, url string) map[string]string {
 	s.Call(t, http.StatusUnauthorized, http.MethodPost, callback, `{}`, "X-Hub-Signature-256", "sha256=00")
 	s.Call(t, http.StatusNotFound, http.MethodPost, callback+"x", `{}`)
 	s.Call(t, http.StatusOK, http.MethodGet, callback, "")
-	signing := hmac.New(sha256.New, []byte(verify))
-	signing.Write([]byte(`{}`))
-	secrets["a signature"] = hex.EncodeToString(signing.Sum(nil))
+	secrets["a signature"] = githubSignature(verify, `{}`)
 	s.Call(t, http.StatusOK, http.MethodPost, callback, `{}`, "X-Hub-Signature-256", "sha256="+secrets["a signature"])
 	s.Stop()
 	secrets["the log"] = s.Log()
 	return secrets
+}
+
+// githubSignature signs a body as the scheme github wants it.
+func githubSignature(secret, body string) string {
+	signing := hmac.New(sha256.New, []byte(secret))
+	signing.Write([]byte(body))
+	return hex.EncodeToString(signing.Sum(nil))
 }
 
 // TestKeys_ReadTheSameVariables runs the command line with what a server's environment has.
