@@ -58,17 +58,26 @@ func TestKeys_OnlyTheHashIsStored(t *testing.T) {
 // everyRow is the text of each row of each table.
 func everyRow(t *testing.T, db *sql.DB, url string) string {
 	t.Helper()
+	var all strings.Builder
+	for _, table := range everyTable(t, url) {
+		for _, row := range query(t, db, fmt.Sprintf("select * from %q", table)) {
+			fmt.Fprintf(&all, "%s: %s\n", table, row)
+		}
+	}
+	return all.String()
+}
+
+// everyTable are the names of a database's tables.
+func everyTable(t *testing.T, url string) (names []string) {
+	t.Helper()
 	tables := "select tablename from pg_tables where schemaname not in ('pg_catalog', 'information_schema')"
 	if strings.HasPrefix(url, "sqlite:") {
 		tables = "select name from sqlite_master where type = 'table'"
 	}
-	var all strings.Builder
-	for _, table := range query(t, db, tables) {
-		for _, row := range query(t, db, fmt.Sprintf("select * from %q", table[0])) {
-			fmt.Fprintf(&all, "%s: %s\n", table[0], row)
-		}
+	for _, row := range query(t, servertest.OpenDatabase(t, url), tables) {
+		names = append(names, fmt.Sprint(row[0]))
 	}
-	return all.String()
+	return names
 }
 
 // query is the rows of a query, bytes as they are.
