@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"taskflow/internal/pg/pgtest"
 	"taskflow/internal/servertest"
 )
 
@@ -68,15 +71,18 @@ type writers struct {
 func (w *writers) write(number int) {
 	for i := 0; ; i++ {
 		mark := fmt.Sprintf("writer-%d-%d", number, i)
-		answer, err := w.client.Send(http.MethodPost, "/flows/"+w.flow+"/state", fmt.Sprintf(`{"patch": {%q: 1}}`, mark))
-		if !w.note(mark, answer, err) {
+		var used httptrace.GotConnInfo // the connection; none where there was none to be had
+		ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { used = info }})
+		answer, err := w.client.SendWithin(ctx, http.MethodPost, "/flows/"+w.flow+"/state", fmt.Sprintf(`{"patch": {%q: 1}}`, mark))
+		if !w.note(mark, answer, err, used) {
 			return
 		}
 	}
 }
 
-// note keeps what a client was told, and reports whether the server goes on.
-func (w *writers) note(mark string, answer servertest.Answer, err error) (goesOn bool) {
+// note keeps what a client was told, and reports whether the server goes on. A request that got no answer was not taken on:
+// its change must not be there either.
+func (w *writers) note(mark string, answer servertest.Answer, err error, used httptrace.GotConnInfo) (goesOn bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.told == nil {
@@ -86,6 +92,10 @@ func (w *writers) note(mark string, answer servertest.Answer, err error) (goesOn
 	case errors.Is(err, servertest.ErrHalfAnswer):
 		w.odd = append(w.odd, err.Error())
 	case err != nil:
+		w.told[mark] = false
+		if !mayGoUnanswered(err, used) {
+			w.odd = append(w.odd, fmt.Sprintf("a request got no answer: %v, on %+v", err, used))
+		}
 	case answer.Status == http.StatusOK:
 		w.acknowledged.Add(1)
 		w.told[mark] = true
@@ -96,6 +106,19 @@ func (w *writers) note(mark string, answer servertest.Answer, err error) (goesOn
 		w.odd = append(w.odd, fmt.Sprintf("a request was answered with %d: %s", answer.Status, answer.Body))
 	}
 	return false
+}
+
+// mayGoUnanswered says whether a server that stops may leave a request without an answer for this reason. Its listener closes
+// at once: from then on connections are refused, and those that the system has made and the server has not taken are reset.
+// A connection that it has taken is closed only when it has lain idle for a while, and no busy client's does.
+func mayGoUnanswered(err error, used httptrace.GotConnInfo) bool {
+	switch {
+	case used.Conn == nil:
+		return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET)
+	case used.Reused:
+		return used.IdleTime > turnover/2 // it had no processor for that long
+	}
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF)
 }
 
 // TestShutdown_AnswersWhatItHasTakenOn stops a server that has got half of a request.
@@ -133,11 +156,11 @@ type half struct {
 	answers *bufio.Reader
 }
 
-// begin sends the header of a POST, and returns when the server asks for the body.
-func begin(t *testing.T, s *servertest.Server, path string) half {
+// begin sends the header of a POST, with more lines where they are given, and returns when the server asks for the body.
+func begin(t *testing.T, s *servertest.Server, path string, lines ...string) half {
 	t.Helper()
 	conn := dial(t, s, "POST "+path+" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"+
-		"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n")
+		"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n"+strings.Join(append(lines, "\r\n"), "\r\n"))
 	h := half{conn, bufio.NewReader(conn)}
 	if line, err := h.answers.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
 		t.Fatalf("the server does not ask for the body: %q, %v", line, err)
@@ -151,9 +174,21 @@ func begin(t *testing.T, s *servertest.Server, path string) half {
 // finish sends the body and reads the answer.
 func (h half) finish(t *testing.T, body string) *http.Response {
 	t.Helper()
+	h.send(t, body)
+	return h.answer(t)
+}
+
+// send sends the body.
+func (h half) send(t *testing.T, body string) {
+	t.Helper()
 	if _, err := fmt.Fprintf(h, "%x\r\n%s\r\n0\r\n\r\n", len(body), body); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// answer reads the answer to a request that was sent.
+func (h half) answer(t *testing.T) *http.Response {
+	t.Helper()
 	response, err := http.ReadResponse(h.answers, nil)
 	if err != nil {
 		t.Fatalf("reading the answer: %v", err)
@@ -183,6 +218,50 @@ func dial(t *testing.T, s *servertest.Server, text string) net.Conn {
 func TestShutdown_CutsOffWhoeverNeverEnds(t *testing.T) {
 	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t)})
 	begin(t, s, "/flows")
+	if code, took := s.Stop(); code != 0 || took > stopLimit {
+		t.Errorf("stopped with code %d after %v, want 0 within %v", code, took, stopLimit)
+	}
+}
+
+// TestShutdown_SilentDatabase stops a server whose PostgreSQL has gone silent, under its requests, a stream and what it looks
+// after by itself: whoever waits is told what is known, and it ends in time.
+func TestShutdown_SilentDatabase(t *testing.T) {
+	t.Parallel()
+	database := pgtest.Empty(t)
+	key, _ := makeKey(t, database, everything("kate")...)
+	wire, url := newRelay(t, database, "")
+	s := servertest.Start(t, withKeys(url))
+	flow := s.As(key).Call(t, http.StatusCreated, http.MethodPost, "/flows", newFlow).Header.Get("Location")
+	stream, err := s.As(key).Stream(t.Context(), "/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	var requests []half // that the server has taken on, their callers known to it
+	for range 8 {
+		requests = append(requests, begin(t, s, flow+"/start", "Authorization: Bearer "+key))
+	}
+	wire.fallSilent()
+	for _, r := range requests {
+		r.send(t, "{}")
+	}
+	wire.awaitSwallowed(t)
+	if code, took := s.Stop(); code != 0 || took > stopLimit {
+		t.Errorf("stopped with code %d after %v, want 0 within %v", code, took, stopLimit)
+	}
+	for _, r := range requests {
+		if got := r.answer(t); got.StatusCode != http.StatusServiceUnavailable || got.Header.Get("Retry-After") == "" || !got.Close {
+			t.Errorf("a request that was taken on is answered with %d, %v", got.StatusCode, got.Header)
+		}
+	}
+}
+
+// TestShutdown_SilentDatabaseAtStart stops a server that waits for a database which takes its connection and never answers.
+func TestShutdown_SilentDatabaseAtStart(t *testing.T) {
+	wire, url := newRelay(t, pgtest.Empty(t), "")
+	wire.fallSilent()
+	s := servertest.Launch(t, withKeys(url))
+	wire.awaitSwallowed(t)
 	if code, took := s.Stop(); code != 0 || took > stopLimit {
 		t.Errorf("stopped with code %d after %v, want 0 within %v", code, took, stopLimit)
 	}
