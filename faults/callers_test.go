@@ -47,8 +47,25 @@ func startWithKeys(t *testing.T, o servertest.Options, n int) ([]*servertest.Ser
 	for _, s := range servers {
 		s.Client = s.Client.As(l.callers[0].key)
 	}
+	t.Cleanup(func() { checkKeys(t, servers, l.callers) })
 	return servers, l
 }
+
+// checkKeys checks that no caller's key is in a log, whatever went wrong, not even the part that is secret alone.
+func checkKeys(t *testing.T, servers []*servertest.Server, callers []*caller) {
+	t.Helper()
+	for _, c := range callers {
+		secret := c.key[len(c.key)-secretLength:]
+		for _, s := range servers {
+			if log := s.Log(); strings.Contains(log, secret) {
+				t.Errorf("a log shows the key of %s:\n%.1000s", c.name, log[max(0, strings.Index(log, secret)-500):])
+			}
+		}
+	}
+}
+
+// secretLength is how long the last part of a key is.
+const secretLength = 43
 
 // trespass has a caller change a flow that it does not cover.
 func (w *worker) trespass() {
