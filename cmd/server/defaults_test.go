@@ -17,7 +17,7 @@ var variableRow = regexp.MustCompile("(?m)^\\| (`(?:TASKFLOW_|OTEL_)[^|]*) \\| (
 // documented are the variables of the README's table with their defaults, "" where it has a word for none.
 func documented(t *testing.T) map[string]string {
 	t.Helper()
-	words := map[string]string{"none": "", "from the listen address": "", "with the API": "", "`text` on a terminal, else `json`; `info`": "`auto`, `info`"}
+	words := map[string]string{"none": "", "`PT10S`, nine tenths of the connections": "`PT10S`, ``", "from the listen address": "", "with the API": "", "`text` on a terminal, else `json`; `info`": "`auto`, `info`"}
 	found := map[string]string{}
 	for _, row := range variableRow.FindAllStringSubmatch(read(t, "README.md"), -1) {
 		names, defaults := strings.Split(row[1], ", "), row[2]
@@ -89,7 +89,7 @@ func TestDefaults_AreSafe(t *testing.T) {
 		"TASKFLOW_RATE_BURST":        {s.Access.RateBurst, 10_000},
 		"TASKFLOW_MAX_STREAMS":       {s.Access.MaxStreams, 100},
 		"TASKFLOW_MAX_OPEN_FLOWS":    {s.Access.MaxOpenFlows, int64(1_000_000)},
-		"TASKFLOW_MAX_ALL_STREAMS":   {s.Connections.MaxAllStreams, 10_000},
+		"TASKFLOW_MAX_ALL_STREAMS":   {s.Connections.allStreams(), 9_000},
 		"TASKFLOW_MAX_HEADER":        {s.Connections.MaxHeader, byteSize(64 << 10)},
 		"TASKFLOW_MAX_CONNECTIONS":   {s.Connections.MaxConnections, 10_000},
 		"TASKFLOW_HEADER_TIMEOUT":    {time.Duration(s.Connections.HeaderTimeout), 10 * time.Second},

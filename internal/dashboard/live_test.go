@@ -63,6 +63,7 @@ func TestFlow_ErasedElsewhere(t *testing.T) {
 		s.Call(t, http.StatusCreated, http.MethodPost, "/flows", `{"id": "`+id+`", "controller_id": "test", "goal": "the same id again", "owner_session_key": "test"}`)
 		p.click("[role=alert] button", "Try again")
 		p.awaitText("h1", "the same id again")
+		p.await(`all(".way li").length === 1`)
 		p.live()
 	})
 }

@@ -87,7 +87,7 @@ class FlowView {
       this.failed.add(name);
       const notice = problemNotice(problem, () => [...this.failed].forEach((failed) => this.guard(failed)));
       if (this.flow && problem.status !== 404) return replace(this.parts.problem, notice);
-      this.flow = undefined;
+      Object.assign(this, { flow: undefined, moves: [] }); // what comes at this address next may be another
       replace(this.root, crumbs(), h("h1", null, problem.status === 404 ? "No such flow" : "The flow cannot be shown"), notice);
     }
   }
