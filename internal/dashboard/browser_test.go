@@ -67,6 +67,8 @@ func startBrowser() (context.Context, error) {
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(program), chromedp.DisableGPU, chromedp.UserDataDir(profile), chromedp.WSURLReadTimeout(patience),
 		chromedp.Flag("lang", "en-US"), chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("force-prefers-reduced-motion", true))
+	// A window of a browser without windows has side panels and a search for tabs, which are loaded ahead.
+	options = append(options, chromedp.Flag("disable-features", "Translate,BlinkGenPropertyTrees,PreloadTopChromeWebUI"))
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox)
 	}
@@ -203,7 +205,7 @@ func (p *tab) await(expression string) {
 			let mistake;
 			try { if (await (%s)) return true; } catch (error) { mistake = error; }
 			if (Date.now() > end) { if (mistake) throw mistake; return false; }
-			await new Promise((on) => setTimeout(on, 10));
+			await new Promise((on) => setTimeout(on, 25));
 		}
 	})()`, expression)
 	var last error

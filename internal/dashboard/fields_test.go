@@ -27,7 +27,7 @@ func describedAs(t *testing.T, s *servertest.Server, id string) described {
 
 // TestFields_SendWhatWasChanged leaves alone what a control cannot show as it is, and the labels beside the one that is added.
 func TestFields_SendWhatWasChanged(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
 		const goal, step = "one\r\ntwo\rthree ", "pack\r\nthe parcel"
 		id := inStatus(t, s, "running", `"goal": `+quote(goal), `"current_step": `+quote(step), `"labels": {"team": "a:b", "x": ""}`)
 		p.open("#/flows/" + id)
@@ -58,7 +58,7 @@ func TestFields_SendWhatWasChanged(t *testing.T) {
 
 // TestFields_KeepLabelsThatAreNoLine edits labels that no line of key:value can say: they are shown as JSON.
 func TestFields_KeepLabelsThatAreNoLine(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
 		for _, label := range []struct{ key, value string }{
 			{"a:b", "c"}, {" k", "v"}, {"k ", "v"}, {"k", " v"}, {"k", "v\u00a0"}, {"k", "one\ntwo"}, {"k", "one\r\ntwo"}, {"k\rl", "v"}, {"k\n", ""},
 		} {
@@ -95,7 +95,7 @@ func TestFields_KeepLabelsThatAreNoLine(t *testing.T) {
 
 // TestLabels_LeadToTheirFlows follows a label to the list. One whose key has a colon leads nowhere: no filter of the API says it.
 func TestLabels_LeadToTheirFlows(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
 		p.open("#/flows/" + inStatus(t, s, "running", `"goal": "labelled"`, `"labels": {"a:b": "c", "d": "e: f"}`))
 		p.await(`all(".facts .tag").join(" ") === "a:b:c d:e: f" && all(".facts a.tag").join(" ") === "d:e: f"`)
 		p.audit("labels")

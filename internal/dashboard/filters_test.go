@@ -8,7 +8,7 @@ import (
 
 // TestFilters_KeepWhatTheyCannotShow changes one filter of an address that was made by hand: the others stay as they are.
 func TestFilters_KeepWhatTheyCannotShow(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
 		create(t, s, `"goal": "a needle"`)
 		p.open("#/flows?limit=30&created_after=2001-02-03T04:05:06.789123Z&updated_before=2101-02-03T04:05:06%2B05:30&order=-created_at")
 		p.awaitText(".flows th", "a needle")

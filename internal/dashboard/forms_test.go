@@ -25,7 +25,7 @@ func (p *tab) goTo(hash string) {
 
 // TestForms_GoWithTheirView leaves a flow with a form open: it would send its command to a flow that nobody sees.
 func TestForms_GoWithTheirView(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
 		other, id := inStatus(t, s, "running", `"goal": "the one before"`), inStatus(t, s, "running", `"goal": "the one that is seen"`)
 		p.open("#/flows/" + other)
 		p.awaitText("h1", "the one before")
@@ -48,7 +48,7 @@ func TestForms_GoWithTheirView(t *testing.T) {
 
 // TestForms_NameTheirFlow has a goal that no line holds: the form says it as far as there is room.
 func TestForms_NameTheirFlow(t *testing.T) {
-	bothThemes(t, onSQLite(t), 360, func(t *testing.T, s *servertest.Server, p *tab) {
+	oneTheme(t, onSQLite(t), 360, func(t *testing.T, s *servertest.Server, p *tab) {
 		goal := "Refund order 1093" + strings.Repeat(" and the next one", 40)
 		p.open("#/flows/" + inStatus(t, s, "running", `"goal": `+quote(goal)))
 		p.click("button[data-verb=finish]", "")
@@ -88,7 +88,7 @@ func (d *doors) hold(t *testing.T, method string) held {
 // TestForms_TellTheOutcomeOfWhatWasClosed closes a form while its command is on its way: what becomes of it is told nevertheless.
 func TestForms_TellTheOutcomeOfWhatWasClosed(t *testing.T) {
 	unavailable := &refusal{503, "unavailable", "The database cannot be reached.", ""}
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
 		id := inStatus(t, s, "running", `"goal": "closed too early"`)
 		d := newDoors(t, s.URL)
 		p := themed.elsewhere(d.URL)
@@ -137,7 +137,7 @@ func TestForms_TellTheOutcomeOfWhatWasClosed(t *testing.T) {
 
 // TestForms_LeaveAloneWhoHasLeft goes on to another view while a flow is being erased: its end takes nobody away from there.
 func TestForms_LeaveAloneWhoHasLeft(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
 		id := inStatus(t, s, "finished")
 		other := inStatus(t, s, "running", `"goal": "looked at meanwhile"`)
 		d := newDoors(t, s.URL)
@@ -174,7 +174,7 @@ func (k *keys) note(answer *http.Response) {
 // TestForms_SayWhereTheOutcomeIsUnknown loses the answers to commands: in the middle, and to a network that asks its guests to
 // log in first. Sent again, what took effect does so once.
 func TestForms_SayWhereTheOutcomeIsUnknown(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
 		d := newDoors(t, s.URL)
 		p := themed.elsewhere(d.URL)
 		login := func(answer *http.Response) {
@@ -245,7 +245,7 @@ func (p *tab) countPosts() {
 
 // TestStart_IsSentOnce clicks twice on a command without a form, as with a double click.
 func TestStart_IsSentOnce(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
 		id := create(t, s)
 		d := newDoors(t, s.URL)
 		p := themed.elsewhere(d.URL)
@@ -270,7 +270,7 @@ func TestStart_IsSentOnce(t *testing.T) {
 // TestCommands_AreBasedOnWhatWasSeen changes flows behind the back of a page without its feed: also the commands that ask for
 // nothing, start and delete, are refused with what has changed.
 func TestCommands_AreBasedOnWhatWasSeen(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
 		d := newDoors(t, s.URL)
 		d.refuseBy(func(r *http.Request) *refusal {
 			if strings.Contains(r.Header.Get("Accept"), "event-stream") {

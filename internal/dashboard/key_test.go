@@ -21,7 +21,7 @@ func revoked(key string) func(r *http.Request) *refusal {
 
 // TestKey_IsRefusedWhereItCannotBeOne pastes keys as they come out of a chat or a document.
 func TestKey_IsRefusedWhereItCannotBeOne(t *testing.T) {
-	bothThemes(t, onSQLite(t), 360, func(t *testing.T, s *servertest.Server, themed *tab) {
+	oneTheme(t, onSQLite(t), 360, func(t *testing.T, s *servertest.Server, themed *tab) {
 		create(t, s, `"goal": "behind the door"`)
 		d := newDoors(t, s.URL)
 		d.refuseBy(revoked("tfk_one_secret"))
@@ -45,7 +45,7 @@ func TestKey_IsRefusedWhereItCannotBeOne(t *testing.T) {
 // TestKey_IsNotAskedForOverAndOver revokes the key under the page. Once the dialog was closed, what the page reads by itself does
 // not bring it back; what its user does, does.
 func TestKey_IsNotAskedForOverAndOver(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
 		id := create(t, s, `"goal": "behind the door"`)
 		d := newDoors(t, s.URL)
 		p := themed.elsewhere(d.URL)

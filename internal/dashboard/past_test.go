@@ -35,18 +35,20 @@ func TestPast_OfMuchThatMovesNothing(t *testing.T) {
 	id := inStatus(t, s, "running")
 	update := fmt.Sprintf(`{"method": "POST", "path": "/flows/%s/state", "body": {"patch": {"n": 1}}}`, id)
 	batch := `{"commands": [` + strings.Repeat(update+",", 499) + update + `]}`
-	for range 41 { // the overview looks through 20,000 events, a page of the API through 5,000
-		s.Call(t, 200, "POST", "/batch", batch)
+	update500 := func(times int) {
+		t.Helper()
+		for range times {
+			s.Call(t, 200, "POST", "/batch", batch)
+		}
 	}
+	update500(11) // a page of the API looks through 5,000 events
 	p := newTab(t, chromium(t), s.URL, 1280)
 	p.open("#/flows/" + id)
 	p.await(`all(".way li").length === 2 && all(".way li")[0].startsWith("created") && all(".way li")[1].startsWith("running") && document.querySelectorAll(".edge.taken").length === 1`)
 	command(t, s, id, "wait", `{"wait": {"kind": "manual"}}`)
 	p.await(`all(".way li").length === 3 && all(".way li")[2].startsWith("waiting") && document.querySelectorAll(".edge.taken").length === 2`)
 	command(t, s, id, "resume", "")
-	for range 41 {
-		s.Call(t, 200, "POST", "/batch", batch)
-	}
+	update500(41) // the overview looks through 20,000
 	p.open("#/")
 	p.awaitText(".latest", "No flow has changed its status lately.")
 }
