@@ -157,9 +157,9 @@ func (a *api) admit(r *http.Request, need access) error {
 	return allowed(caller, need.scope)
 }
 
-// recheck is how often the credentials of the caller of a stream or a wait are looked at, and how long a body may take until its sender's are
-// looked at once more. With the age of the keys that are looked at, it keeps a revoked one from another event and from a
-// change after 5 s.
+// recheck is how often the credentials of the caller of a stream or a wait are looked at, and how long a body may take until
+// its sender's are looked at once more. With the age of the keys that are looked at, it keeps a revoked one from another event
+// and from a change after 5 s.
 const recheck = time.Second
 
 // stillAllowed looks at a caller's credentials once more: they may have been revoked, or have expired, since the request began.
@@ -179,6 +179,11 @@ func (a *api) stillAllowed(ctx context.Context, need access) error {
 		return nil
 	}
 	return allowed(caller, need.scope)
+}
+
+// mayStillRead is stillAllowed for the caller of a stream or a wait.
+func (a *api) mayStillRead(ctx context.Context) error {
+	return a.stillAllowed(ctx, access{scope: auth.ReadFlows})
 }
 
 const overRate = "You send more requests a second than this server takes from one caller; each command of a batch is one."

@@ -74,7 +74,7 @@ func (a *api) await(ctx context.Context, wait time.Duration, q store.EventQuery,
 	defer follower.Close()
 	for {
 		looking, cancel := context.WithTimeout(r.open, a.options.RequestTimeout)
-		err := a.stillAllowed(looking, access{scope: auth.ReadFlows})
+		err := a.mayStillRead(looking)
 		if err == nil {
 			found, err = look(looking)
 		}
@@ -113,7 +113,7 @@ func (a *api) untilNews(ctx context.Context, follower *engine.Follower, ofFlow b
 		case <-ctx.Done():
 			return nil
 		case <-doubt.C:
-			if a.stillAllowed(ctx, access{scope: auth.ReadFlows}) != nil {
+			if a.mayStillRead(ctx) != nil {
 				return nil
 			}
 		case <-more:

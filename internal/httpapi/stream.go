@@ -178,7 +178,7 @@ func (s *stream) follow(ctx context.Context, out *streamWriter) error {
 			told = s.follower.Position()
 			silence.Reset(heartbeat)
 		case <-doubt.C:
-			if err := s.api.stillAllowed(ctx, access{scope: auth.ReadFlows}); err != nil {
+			if err := s.api.mayStillRead(ctx); err != nil {
 				return err
 			}
 		case <-more:
@@ -200,7 +200,7 @@ func (s *stream) sendAll(ctx context.Context, out *streamWriter, events []*engin
 	for i, e := range events {
 		select {
 		case <-doubt:
-			if err := s.api.stillAllowed(ctx, access{scope: auth.ReadFlows}); err != nil {
+			if err := s.api.mayStillRead(ctx); err != nil {
 				return err
 			}
 		default:

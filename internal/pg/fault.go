@@ -47,8 +47,8 @@ func (f fault) wrap(err error) error {
 	return err
 }
 
-// faultOf sorts an error met on conn, before a commit was sent or by a change that may be made twice. conn is nil where none could be had. The caller's own
-// cancellation is not for here.
+// faultOf sorts an error met on conn, before a commit was sent or by a change that may be made twice. conn is nil where none
+// could be had. The caller's own cancellation is not for here.
 func faultOf(conn *pgx.Conn, err error) fault {
 	switch {
 	case err == nil:

@@ -54,8 +54,8 @@ func (o outcome) String() string {
 	return [...]string{pending: "pending", committed: "committed", lost: "lost", unclear: "unclear"}[o]
 }
 
-// settle finds out what became of a commit whose answer was lost to cause, or came with a warning. It asks on connections of its own, until it
-// knows or its patience ends.
+// settle finds out what became of a commit whose answer was lost to cause, or came with a warning. It asks on connections of
+// its own, until it knows or its patience ends.
 func (s *Store) settle(ctx context.Context, t *tx, cause error) (fault, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.patience)
 	defer cancel()
