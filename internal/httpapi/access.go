@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"taskflow/internal/auth"
-
-	"github.com/go-chi/chi/v5"
 )
 
 // access is what a call needs of its caller. The zero value lets nobody in.
@@ -71,7 +69,9 @@ func callerOf(ctx context.Context) auth.Caller {
 // authorize lets a request pass whose caller may make it. It runs behind the router and before the body is read.
 func (a *api) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a.letIn(w, r, a.operationOf(r).access, next)
+		op := a.operationOf(r)
+		requestOf(r.Context()).operation = op
+		a.letIn(w, r, op.access, next)
 	})
 }
 
@@ -136,7 +136,7 @@ func (a *api) operationOf(r *http.Request) *operation {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	return a.operations[method+" "+chi.RouteContext(r.Context()).RoutePattern()]
+	return a.operations[method+" "+r.Pattern]
 }
 
 // admit finds out who sent a request, and whether they may.

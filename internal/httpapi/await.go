@@ -62,7 +62,7 @@ func (a *api) await(ctx context.Context, wait time.Duration, q store.EventQuery,
 	if err := r.extend(wait + a.options.RequestTimeout); err != nil {
 		return err
 	}
-	waiting, cancel := a.untilStopping(r.open)
+	waiting, cancel := a.untilStopping(r.open())
 	defer cancel()
 	waiting, done := context.WithTimeout(waiting, wait)
 	defer done()
@@ -73,7 +73,7 @@ func (a *api) await(ctx context.Context, wait time.Duration, q store.EventQuery,
 	}
 	defer follower.Close()
 	for {
-		looking, cancel := context.WithTimeout(r.open, a.options.RequestTimeout)
+		looking, cancel := context.WithTimeout(r.open(), a.options.RequestTimeout)
 		err := a.mayStillRead(looking)
 		if err == nil {
 			found, err = look(looking)

@@ -56,7 +56,7 @@ func TestRoutes_AreClosedByDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	var found []string
-	err = chi.Walk(api.api.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+	err = chi.Walk(api.api.Routes(), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		found = append(found, method+" "+route)
 		open, known := isOpen(doc, method, route)
 		if !known {

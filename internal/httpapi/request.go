@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,16 +36,26 @@ type request struct {
 	accept  []string
 	// credentials are the Authorization headers, for what lasts longer than they may.
 	credentials []string
-	// open is the request's context without the deadline of an answer: it ends when the client goes, or the server. It is
-	// for what lasts longer, a stream or a wait.
-	open       context.Context
-	lasting    bool // it became a stream or a wait
-	connection *http.ResponseController
+	// client is the request's context without the deadline of an answer: it ends when the client goes, or the server.
+	client  context.Context
+	lasting bool // it became a stream or a wait
+	answer  statusRecorder
+	// operation is what the request was routed to, once authorize has looked; nil where that is no operation of the contract.
+	operation *operation
+	route     *chi.Context
+}
+
+// open is the context of what lasts longer than an answer may take, a stream or a wait.
+func (r *request) open() context.Context { return &requestContext{r.client, r} }
+
+// connection is what the request came on.
+func (r *request) connection() *http.ResponseController {
+	return http.NewResponseController(r.answer.ResponseWriter)
 }
 
 // extend gives an answer more time than an ordinary one has.
 func (r *request) extend(d time.Duration) error {
-	if err := r.connection.SetWriteDeadline(time.Now().Add(d)); err != nil {
+	if err := r.connection().SetWriteDeadline(time.Now().Add(d)); err != nil {
 		return fmt.Errorf("extending a request: %w", err)
 	}
 	return r.unhurried()
@@ -53,13 +64,29 @@ func (r *request) extend(d time.Duration) error {
 // unhurried lifts the deadline for reading the request: it has been read, and the server would take the end of that time
 // for the client's going.
 func (r *request) unhurried() error {
-	if err := r.connection.SetReadDeadline(time.Time{}); err != nil {
+	if err := r.connection().SetReadDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("extending a request: %w", err)
 	}
 	return nil
 }
 
 type requestKey struct{}
+
+// requestContext is a context that has the request, and its place in the router, which then makes no context of its own.
+type requestContext struct {
+	context.Context
+	request *request
+}
+
+func (c *requestContext) Value(key any) any {
+	switch key {
+	case requestKey{}:
+		return c.request
+	case chi.RouteCtxKey:
+		return c.request.route
+	}
+	return c.Context.Value(key)
+}
 
 // requestOf is the request of a context that passed identify.
 func requestOf(ctx context.Context) *request {
@@ -77,49 +104,55 @@ func requestID(ctx context.Context) string {
 var safeID = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,128}$`)
 
 // identify gives each request an id (its own X-Request-Id, where it is a plain one), its place in a trace and a deadline,
-// tells how it went, and answers a panic with a problem.
-func (a *api) identify(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		began := time.Now()
-		info := &request{id: r.Header.Get("X-Request-Id"), method: r.Method, path: r.URL.EscapedPath()}
-		if match := r.Header.Values("If-Match"); len(match) > 0 {
-			info.ifMatch = &match[0]
-		}
-		if !safeID.MatchString(info.id) {
-			info.id = newID().String()
-		}
-		info.accept, info.credentials = r.Header["Accept"], r.Header["Authorization"]
-		info.connection = http.NewResponseController(w)
-		if prefer := r.Header["Prefer"]; len(prefer) > 1 { // RFC 7240: as one line
-			r.Header.Set("Prefer", strings.Join(prefer, ", "))
-		}
-		traced, ended := a.trace(r, info)
-		info.open = context.WithValue(traced, requestKey{}, info)
-		ctx, cancel := context.WithTimeout(info.open, a.options.RequestTimeout)
-		defer cancel()
-		r = r.WithContext(ctx)
-		header := w.Header()
-		header["X-Request-Id"] = []string{info.id}
-		secure(header)
-		recorder := &statusRecorder{ResponseWriter: w, stopping: &a.stopping}
-		defer func() {
-			if p := recover(); p != nil {
-				a.log.ErrorContext(ctx, "panic in a handler", "request_id", info.id, info.traceID(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-				if recorder.status == 0 {
-					a.writeProblem(recorder, r, fmt.Errorf("panic: %v", p))
-				}
+// tells how it went, and answers a panic with a problem. It stands before the router.
+func (a *api) identify(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	info := &request{
+		id: r.Header.Get("X-Request-Id"), method: r.Method, path: r.URL.EscapedPath(), accept: r.Header["Accept"],
+		credentials: r.Header["Authorization"], route: routes.Get().(*chi.Context),
+		answer: statusRecorder{ResponseWriter: w, stopping: &a.stopping},
+	}
+	info.route.Reset()
+	info.route.Routes = a.router
+	if match := r.Header["If-Match"]; len(match) > 0 {
+		info.ifMatch = &match[0]
+	}
+	if info.id == "" || !safeID.MatchString(info.id) {
+		info.id = newID().String()
+	}
+	if prefer := r.Header["Prefer"]; len(prefer) > 1 { // RFC 7240: as one line
+		r.Header.Set("Prefer", strings.Join(prefer, ", "))
+	}
+	client, ended := a.trace(r, info)
+	info.client = client
+	bounded, cancel := context.WithTimeout(client, a.options.RequestTimeout)
+	defer cancel()
+	ctx := &requestContext{bounded, info}
+	r = r.WithContext(ctx)
+	header := w.Header()
+	header["X-Request-Id"] = []string{info.id}
+	secure(header)
+	defer func() {
+		if p := recover(); p != nil {
+			a.log.ErrorContext(ctx, "panic in a handler", "request_id", info.id, info.traceID(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			if info.answer.status == 0 {
+				a.writeProblem(&info.answer, r, fmt.Errorf("panic: %v", p))
 			}
-			took, pattern := time.Since(began), route(r)
-			ended(pattern, info.flowOf(pattern, r, header), recorder.status)
-			a.options.Observer.Request(pattern, r.Method, recorder.status, took, info.lasting)
-			if a.log.Enabled(ctx, slog.LevelDebug) {
-				a.log.DebugContext(ctx, "request", "request_id", info.id, info.traceID(), "method", r.Method, "route", pattern,
-					"status", recorder.status, "duration", took)
-			}
-		}()
-		next.ServeHTTP(recorder, r)
-	})
+		}
+		took, pattern, status := time.Since(began), route(r), info.answer.status
+		ended(pattern, info.flowOf(pattern, r, header), status)
+		a.options.Observer.Request(pattern, r.Method, status, took, info.lasting)
+		if a.log.Enabled(ctx, slog.LevelDebug) {
+			a.log.DebugContext(ctx, "request", "request_id", info.id, info.traceID(), "method", r.Method, "route", pattern,
+				"status", status, "duration", took)
+		}
+		routes.Put(info.route)
+	}()
+	a.router.ServeHTTP(&info.answer, r)
 }
+
+// routes keeps places in the router for the next request.
+var routes = sync.Pool{New: func() any { return chi.NewRouteContext() }}
 
 // Header values that most answers share; they are never altered.
 var (
@@ -142,12 +175,15 @@ func secure(header http.Header) {
 // newID is a version 7 id, which sorts by the time it was made.
 func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) } // fails only where the system has no randomness
 
+// Each request has an id: their randomness is fetched for some at a time. It must be said before the first is made.
+func init() { uuid.EnableRandPool() }
+
 // route is the pattern of the request's route: unlike its path it names no flow, and there are few.
 func route(r *http.Request) string {
-	if c := chi.RouteContext(r.Context()); c != nil && c.RoutePattern() != "" {
-		return c.RoutePattern()
+	if r.Pattern == "" {
+		return "none"
 	}
-	return "none"
+	return r.Pattern
 }
 
 // statusRecorder notes the status of an answer for the log, and makes an answer the last on its connection where the server

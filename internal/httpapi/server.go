@@ -125,7 +125,7 @@ func New(ctx context.Context, e *engine.Engine, reader store.Reader, o Options) 
 	}
 	r := chi.NewRouter()
 	a.router = r
-	r.Use(a.identify, protect, middleware.GetHead)
+	r.Use(protect, middleware.GetHead)
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		a.writeProblem(w, r, newProblem(slugNotFound, noRoute))
 	})
@@ -144,7 +144,7 @@ func New(ctx context.Context, e *engine.Engine, reader store.Reader, o Options) 
 		r.With(a.only(auth.Admin)).Method(http.MethodGet, "/metrics", o.Metrics)
 	}
 	refreshing, stop := context.WithCancel(context.Background())
-	server := &Server{Handler: r, api: a, stop: stop}
+	server := &Server{Handler: http.HandlerFunc(a.identify), api: a, stop: stop}
 	server.work.Go(func() { a.keys.refreshAll(refreshing) })
 	return server, nil
 }

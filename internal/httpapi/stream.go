@@ -107,9 +107,9 @@ func (s *stream) serve(w http.ResponseWriter) error {
 	if s.fresh {
 		begin = fmt.Sprintf("retry: %d\nid: %d\n\n", reconnectAfter.Milliseconds(), s.follower.Position())
 	}
-	ctx, cancel := s.api.untilStopping(s.request.open)
+	ctx, cancel := s.api.untilStopping(s.request.open())
 	defer cancel()
-	out := &streamWriter{ctx: ctx, w: w, connection: s.request.connection, patience: s.api.options.StreamPatience}
+	out := &streamWriter{ctx: ctx, w: w, connection: s.request.connection(), patience: s.api.options.StreamPatience}
 	unlink := context.AfterFunc(ctx, out.hurry)
 	defer func() { // the last write may have given itself more time, or so little that the end of the answer could not leave
 		unlink()
