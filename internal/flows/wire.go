@@ -16,7 +16,21 @@ import (
 const TimeFormat = "2006-01-02T15:04:05.000000Z"
 
 // FormatTime writes a time as every answer and payload has it.
-func FormatTime(t time.Time) string { return t.UTC().Format(TimeFormat) }
+func FormatTime(t time.Time) string { return string(AppendTime(nil, t)) }
+
+// AppendTime appends a time in [TimeFormat]. The standard library is quick with RFC 3339 alone, so the microseconds, rounded
+// down, are written by hand.
+func AppendTime(out []byte, t time.Time) []byte {
+	t = t.UTC()
+	out = append(t.AppendFormat(out, time.RFC3339), "000000Z"...)
+	digits := out[len(out)-len("000000Z") : len(out)-len("Z")]
+	out[len(out)-len("Z000000Z")] = '.'
+	for i, us := len(digits)-1, t.Nanosecond()/1000; i >= 0; i-- {
+		digits[i] = byte('0' + us%10)
+		us /= 10
+	}
+	return out
+}
 
 type wireWait struct {
 	wireCondition

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"taskflow/internal/flows"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/uuid"
 )
 
 // Answers are written by hand: the caller's JSON leaves digit for digit and is not read once more on the way.
@@ -34,6 +36,18 @@ func (w *jsonWriter) text(name, value string) {
 	w.out = appendString(w.out, value)
 }
 
+func (w *jsonWriter) id(name string, value uuid.UUID) {
+	w.name(name)
+	w.out = append(w.out, '"')
+	for i, part := range [][]byte{value[:4], value[4:6], value[6:8], value[8:10], value[10:]} {
+		if i > 0 {
+			w.out = append(w.out, '-')
+		}
+		w.out = hex.AppendEncode(w.out, part)
+	}
+	w.out = append(w.out, '"')
+}
+
 func (w *jsonWriter) number(name string, value int64) {
 	w.name(name)
 	w.out = strconv.AppendInt(w.out, value, 10)
@@ -47,7 +61,7 @@ func (w *jsonWriter) raw(name string, value json.RawMessage) {
 func (w *jsonWriter) time(name string, value time.Time) {
 	w.name(name)
 	w.out = append(w.out, '"')
-	w.out = value.UTC().AppendFormat(w.out, flows.TimeFormat)
+	w.out = flows.AppendTime(w.out, value)
 	w.out = append(w.out, '"')
 }
 
@@ -79,7 +93,7 @@ const flowSize = 768
 // appendFlow appends a flow as JSON; a summary leaves its state out. url makes the URLs of its callbacks, nil none.
 func appendFlow(out []byte, f *flows.Flow, withState bool, url func(int) string) []byte {
 	w := jsonWriter{append(slices.Grow(out, flowSize+len(f.Goal)+len(f.State)), '{')}
-	w.text("id", f.ID.String())
+	w.id("id", f.ID)
 	w.text("mode", string(f.Mode))
 	w.text("controller_id", f.ControllerID)
 	w.text("goal", f.Goal)
@@ -92,7 +106,8 @@ func appendFlow(out []byte, f *flows.Flow, withState bool, url func(int) string)
 	w.raw("wait", flows.EncodeWait(f.Wait, url))
 	w.raw("resumed_by", flows.EncodeResumedBy(f.ResumedBy))
 	w.text("status", string(f.Status))
-	w.raw("cancel_requested", strconv.AppendBool(nil, f.CancelRequested))
+	w.name("cancel_requested")
+	w.out = strconv.AppendBool(w.out, f.CancelRequested)
 	w.number("revision", f.Revision)
 	w.name("labels")
 	w.out = appendLabels(w.out, f.Labels)
@@ -103,6 +118,9 @@ func appendFlow(out []byte, f *flows.Flow, withState bool, url func(int) string)
 }
 
 func appendLabels(out []byte, labels map[string]string) []byte {
+	if len(labels) == 0 {
+		return append(out, "{}"...)
+	}
 	out = append(out, '{')
 	for i, key := range slices.Sorted(maps.Keys(labels)) {
 		if i > 0 {
@@ -116,8 +134,8 @@ func appendLabels(out []byte, labels map[string]string) []byte {
 
 func appendStep(out []byte, s *flows.Step) []byte {
 	w := jsonWriter{append(out, '{')}
-	w.text("id", s.ID.String())
-	w.text("flow_id", s.FlowID.String())
+	w.id("id", s.ID)
+	w.id("flow_id", s.FlowID)
 	w.text("run_id", s.RunID)
 	w.text("runtime", string(s.Runtime))
 	w.text("task", s.Task)
@@ -133,7 +151,7 @@ func appendStep(out []byte, s *flows.Step) []byte {
 func appendEvent(out []byte, e flows.Event) []byte {
 	w := jsonWriter{append(out, '{')}
 	w.number("seq", e.Seq)
-	w.text("flow_id", e.FlowID.String())
+	w.id("flow_id", e.FlowID)
 	w.number("revision", e.Revision)
 	w.text("kind", string(e.Kind))
 	w.raw("payload", e.Payload)

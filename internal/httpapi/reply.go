@@ -38,14 +38,19 @@ func flowReply(status int, f *flows.Flow, urls urls) reply {
 }
 
 // etag is a flow's revision as a strong tag.
-func etag(f *flows.Flow) string { return `"` + strconv.FormatInt(f.Revision, 10) + `"` }
+func etag(f *flows.Flow) string {
+	var tag [24]byte
+	return string(append(strconv.AppendInt(append(tag[:0], '"'), f.Revision, 10), '"'))
+}
 
 func (r reply) write(w http.ResponseWriter) {
 	header := w.Header()
+	values := make([]string, 0, 8) // of all that is set below, as http.Header takes them
 	// The names are in canonical form: they are not to be put into it anew for every answer.
 	set := func(name, value string) {
 		if value != "" {
-			header[name] = []string{value}
+			values = append(values, value)
+			header[name] = values[len(values)-1 : len(values) : len(values)]
 		}
 	}
 	if r.contentType == jsonType[0] {
