@@ -6,6 +6,7 @@ import (
 	"errors"
 	"reflect"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,9 +32,14 @@ func FuzzGuard(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		value, err := guardJSON(body, maxDepth, mostValues(1<<20))
+		value, err := guardJSON(body, maxDepth, mostValues(1<<20), nil)
 		if unread := checkJSON(body, maxDepth); (unread == nil) != (err == nil) && len(body) < 1<<17 {
 			t.Fatalf("read with %v, and checked alone with %v", err, unread)
+		}
+		member := slices.Concat([]byte(`{"free":`), body, []byte(`}`))
+		_, read := guardJSON(member, maxDepth, mostValues(1<<20), nil)
+		if _, passed := guardJSON(member, maxDepth, mostValues(1<<20), map[string]bool{"free": true}); !reflect.DeepEqual(read, passed) && len(body) < 1<<17 {
+			t.Fatalf("as a member refused with %v, as a free one with %v", read, passed)
 		}
 		if err != nil {
 			var p *problem
@@ -76,14 +82,14 @@ func TestGuard_BoundsWhatItKeeps(t *testing.T) {
 		body := func(n int) []byte { return []byte("[" + strings.Repeat(one+",", n-1) + one + "]") }
 		most := (mostValues(maxBody) - 1) / cost // the array itself is one
 		before := heap()
-		kept, err := guardJSON(body(most), maxDepth, mostValues(maxBody))
+		kept, err := guardJSON(body(most), maxDepth, mostValues(maxBody), nil)
 		size := heap() - before
 		runtime.KeepAlive(kept)
 		if err != nil || size < maxBody/100 || size > 20*maxBody {
 			t.Errorf("%d times %s: %v, %d bytes are kept, want at most 20 times the limit of %d", most, one, err, size, maxBody)
 		}
 		var p *problem
-		if _, err := guardJSON(body(most+1), maxDepth, mostValues(maxBody)); !errors.As(err, &p) || p.slug != slugPayloadTooLarge {
+		if _, err := guardJSON(body(most+1), maxDepth, mostValues(maxBody), nil); !errors.As(err, &p) || p.slug != slugPayloadTooLarge {
 			t.Errorf("%d times %s: %v", most+1, one, err)
 		}
 	}
@@ -98,7 +104,7 @@ func TestGuard_LeavesRoom(t *testing.T) {
 	for what, body := range map[string]string{
 		"digits": fill("0", 256<<10), "arrays": fill("[0]", 256<<10), "objects": fill(`{"n":1}`, 256<<10), "a batch": fill(command, 500*(len(command)+1)),
 	} {
-		if _, err := guardJSON([]byte(body), maxDepth+3, mostValues(1<<20)); err != nil {
+		if _, err := guardJSON([]byte(body), maxDepth+3, mostValues(1<<20), nil); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

@@ -26,9 +26,11 @@ var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 // over the limit, monstrous numbers. It returns the value, for the schema check: objects as map[string]any, arrays as
 // []any, numbers as the nearest float64. The body itself stays what it is.
 //
-// Decoded, a body of many small values takes up to fifty times its size: with more than most of them it is refused.
-func guardJSON(body []byte, depth, most int) (any, error) {
-	g := guard{depth: depth, keep: true, left: most}
+// Members of the outermost object that are named in free may have any value: it is not made, and stands as true. Decoded, a
+// body of many small values takes up to fifty times its size: with more than most of them, those within free ones not
+// counted, it is refused.
+func guardJSON(body []byte, depth, most int, free map[string]bool) (any, error) {
+	g := guard{depth: depth, keep: true, left: most, free: free}
 	return g.read(body)
 }
 
@@ -78,6 +80,7 @@ type guard struct {
 	// keep makes the value; left is then how many more there may be in it.
 	keep bool
 	left int
+	free map[string]bool
 }
 
 // spend counts values that are about to be made.
@@ -132,7 +135,7 @@ func (g *guard) object() (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		value, err := g.value()
+		value, err := g.member(key)
 		if err != nil {
 			return nil, err
 		}
@@ -142,6 +145,17 @@ func (g *guard) object() (any, error) {
 	}
 	_, err := g.decoder.ReadToken()
 	return out, err
+}
+
+// member is the value of an object's member.
+func (g *guard) member(key string) (any, error) {
+	if !g.keep || g.decoder.StackDepth() > 1 || !g.free[key] {
+		return g.value()
+	}
+	g.keep = false
+	_, err := g.value()
+	g.keep = true
+	return true, err
 }
 
 func (g *guard) array() (any, error) {
@@ -178,6 +192,9 @@ func (g *guard) number(text string) (any, error) {
 		if e, err := strconv.Atoi(exponent); err != nil || e > maxExponent || e < -maxExponent {
 			return nil, g.refuse("a number with an exponent over %d", maxExponent)
 		}
+	}
+	if !g.keep {
+		return nil, nil
 	}
 	value, err := strconv.ParseFloat(text, 64)
 	if err != nil {

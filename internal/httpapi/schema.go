@@ -29,8 +29,9 @@ type operation struct {
 	access access
 	query  []*openapi3.Parameter
 	body   *openapi3.Schema // nil where the call has no body
-	// depth is how deep the body may be nested.
+	// depth is how deep the body may be nested, and free are its members that may have any value.
 	depth int
+	free  map[string]bool
 	// keep leaves the body's value to the handler.
 	keep bool
 }
@@ -74,6 +75,7 @@ func readSpec() (*spec, error) {
 			}
 			if call.RequestBody != nil && !slices.Contains(call.Tags, tagCallbacks) {
 				op.body = call.RequestBody.Value.Content.Get("application/json").Schema.Value
+				op.free = freeMembers(op.body)
 			}
 			all[method+" "+path] = op
 		}
@@ -87,10 +89,21 @@ func readSpec() (*spec, error) {
 	return &spec{operations: all, asJSON: asJSON}, nil
 }
 
+// freeMembers are the properties of an object's schema that allow every value.
+func freeMembers(schema *openapi3.Schema) map[string]bool {
+	free := map[string]bool{}
+	for name, property := range schema.Properties {
+		most := *property.Value
+		most.Nullable = false // null is a value like any other, where every other is allowed
+		free[name] = property.Value.Nullable && most.IsEmpty()
+	}
+	return free
+}
+
 // check refuses a request that does not fit the contract, before its parameters are bound. It runs behind the router.
 func (a *api) check(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		op := a.operationOf(r)
+		op := requestOf(r.Context()).operation
 		if err := op.checkQuery(r); err != nil {
 			a.writeProblem(w, r, err)
 			return
@@ -200,7 +213,7 @@ func (op *operation) checkText(body []byte, most int) ([]byte, any, error) {
 	if len(body) == 0 {
 		body = []byte("{}")
 	}
-	value, err := guardJSON(body, op.depth, most)
+	value, err := guardJSON(body, op.depth, most, op.free)
 	if err != nil {
 		return nil, nil, err
 	}
