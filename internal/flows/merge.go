@@ -3,7 +3,6 @@ package flows
 import (
 	"bytes"
 	"encoding/json"
-	"slices"
 )
 
 // Merge lays a patch onto a state. An object onto an object overwrites top-level keys, keeps the rest and appends what
@@ -17,52 +16,62 @@ func Merge(state, patch json.RawMessage) json.RawMessage {
 	if !isObject(state) || !isObject(patch) {
 		return patch
 	}
-	news := members(patch)
+	var few, fewer [8]member // most objects have no more, and need no memory of their own
+	news := members(few[:0], patch)
 	if len(news) == 0 {
 		return state
 	}
-	out := make(json.RawMessage, 0, len(state)+len(patch))
-	out = append(out, '{')
-	add := func(m member) {
-		if len(out) > 1 {
-			out = append(out, ',')
-		}
-		out = append(out, m.raw...)
-		out = append(out, ':')
-		out = append(out, m.value...)
-	}
-	over := indexOf(news)
-	for _, m := range members(state) {
-		if i := over(m.key); i >= 0 {
+	index := indexOf(news)
+	out := append(make(json.RawMessage, 0, len(state)+len(patch)), '{')
+	for _, m := range members(fewer[:0], state) {
+		if i := find(news, index, m.key); i >= 0 {
 			m.value, news[i].used = news[i].value, true
 		}
-		add(m)
+		out = appendMember(out, m)
 	}
 	for _, m := range news {
 		if !m.used {
-			add(m)
+			out = appendMember(out, m)
 		}
 	}
 	return append(out, '}')
 }
 
-// indexOf finds a member by its key, -1 where there is none. A map pays for itself where there are many.
-func indexOf(list []member) func(key string) int {
+// indexOf is where each key is in a list, nil where the list is so short that a look at each is as quick.
+func indexOf(list []member) map[string]int {
 	if len(list) <= 8 {
-		return func(key string) int {
-			return slices.IndexFunc(list, func(m member) bool { return m.key == key })
-		}
+		return nil
 	}
 	index := make(map[string]int, len(list))
 	for i, m := range list {
-		index[m.key] = i
+		index[string(m.key)] = i
 	}
-	return func(key string) int {
-		if i, ok := index[key]; ok {
+	return index
+}
+
+// find is where a key is in a list of which index is the index, -1 where it is not.
+func find(list []member, index map[string]int, key []byte) int {
+	if index != nil {
+		if i, ok := index[string(key)]; ok {
 			return i
 		}
 		return -1
 	}
+	for i := range list {
+		if bytes.Equal(list[i].key, key) {
+			return i
+		}
+	}
+	return -1
+}
+
+func appendMember(out json.RawMessage, m member) json.RawMessage {
+	if len(out) > 1 {
+		out = append(out, ',')
+	}
+	out = append(out, m.raw...)
+	out = append(out, ':')
+	return append(out, m.value...)
 }
 
 // mergeOwn lays what the service itself adds (failure, resume_event) onto a state; a state that is no object is kept
@@ -83,13 +92,12 @@ func isObject(v json.RawMessage) bool {
 // member is one top-level member of an object: its name as written, the name decoded, and its value's text.
 type member struct {
 	raw, value json.RawMessage
-	key        string
+	key        []byte
 	used       bool
 }
 
-// members splits a valid JSON object at its top level.
-func members(object json.RawMessage) []member {
-	out := make([]member, 0, 8)
+// members appends the top-level members of a valid JSON object.
+func members(out []member, object json.RawMessage) []member {
 	i := skipSpace(object, 0) + 1
 	for {
 		i = skipSpace(object, i)
@@ -110,13 +118,13 @@ func members(object json.RawMessage) []member {
 	}
 }
 
-func decodeName(raw json.RawMessage) string {
+func decodeName(raw json.RawMessage) []byte {
 	if bytes.IndexByte(raw, '\\') < 0 {
-		return string(raw[1 : len(raw)-1])
+		return raw[1 : len(raw)-1]
 	}
 	var key string
 	_ = json.Unmarshal(raw, &key) // valid by the caller's promise
-	return key
+	return []byte(key)
 }
 
 func skipSpace(b []byte, i int) int {
