@@ -35,17 +35,18 @@ type response struct {
 // httpConn is one keep-alive connection. It dials when it needs to, so it outlives connections that the server closes.
 // Not safe for concurrent use.
 type httpConn struct {
-	addr     string    // host:port
-	deadline time.Time // of everything on this connection; zero for none
-	conn     net.Conn  // nil until dialled
-	release  func() bool
-	reader   *bufio.Reader
-	out      []byte
-	body     []byte
+	addr   string // host:port
+	open   func(ctx context.Context, addr string) (io.ReadWriteCloser, error)
+	conn   io.ReadWriteCloser // nil until dialled
+	reader *bufio.Reader
+	out    []byte
+	body   []byte
 }
 
+// newHTTPConn makes a connection whose requests block the goroutine. The deadline is that of everything on it; zero for
+// none.
 func newHTTPConn(addr string, deadline time.Time) *httpConn {
-	return &httpConn{addr: addr, deadline: deadline}
+	return &httpConn{addr: addr, open: blockingDialer(deadline)}
 }
 
 // close ends the connection; the next request dials anew.
@@ -53,32 +54,51 @@ func (c *httpConn) close() {
 	if c.conn == nil {
 		return
 	}
-	c.release()
 	c.conn.Close()
 	c.conn = nil
 }
 
-// dial opens the connection if there is none. When ctx ends, a request under way fails at once.
+// dial opens the connection if there is none.
 func (c *httpConn) dial(ctx context.Context) error {
 	if c.conn != nil {
 		return nil
 	}
-	dialer := net.Dialer{Deadline: c.deadline}
-	conn, err := dialer.DialContext(ctx, "tcp", c.addr)
+	conn, err := c.open(ctx, c.addr)
 	if err != nil {
 		return err
 	}
-	if err := conn.SetDeadline(c.deadline); err != nil {
-		conn.Close()
-		return err
-	}
-	c.release = context.AfterFunc(ctx, func() { conn.Close() })
 	c.conn = conn
 	if c.reader == nil {
 		c.reader = bufio.NewReaderSize(conn, 16<<10)
 	}
 	c.reader.Reset(conn)
 	return nil
+}
+
+// blockingConn is a net.Conn that ends with the context it was dialled with, and then fails a request under way at once.
+type blockingConn struct {
+	net.Conn
+	release func() bool
+}
+
+func blockingDialer(deadline time.Time) func(ctx context.Context, addr string) (io.ReadWriteCloser, error) {
+	return func(ctx context.Context, addr string) (io.ReadWriteCloser, error) {
+		dialer := net.Dialer{Deadline: deadline}
+		conn, err := dialer.DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		if err := conn.SetDeadline(deadline); err != nil {
+			conn.Close()
+			return nil, err
+		}
+		return blockingConn{conn, context.AfterFunc(ctx, func() { conn.Close() })}, nil
+	}
+}
+
+func (c blockingConn) Close() error {
+	c.release()
+	return c.Conn.Close()
 }
 
 // request is what is sent. Key is the Idempotency-Key and bearer the API key, none where empty; a nil body sends none.
