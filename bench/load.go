@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -32,7 +33,7 @@ type loadCommand struct {
 	Batch       int           `help:"Commands in a request of the batch scenario." default:"100"`
 	StateBytes  int           `help:"How large the state of a prepared flow is, at least."`
 	Also        []string      `help:"Further servers on the same database; the connections take turns." placeholder:"URL"`
-	Procs       int           `help:"Cores the generator may use (GOMAXPROCS)." default:"1"`
+	Procs       int           `help:"Cores the generator may use (GOMAXPROCS); the connections are shared out over them." default:"1"`
 	JSON        string        `help:"Write the result to this file as JSON, - for standard output." name:"json" placeholder:"FILE"`
 }
 
@@ -110,22 +111,26 @@ func hostsOf(urls []string) ([]string, error) {
 	return hosts, nil
 }
 
-// drive runs every connection's loop and returns the sum of their counts, and how many cores the generator used.
+// drive runs every connection's loop, shared out over the cores that the generator may use, and returns the sum of their
+// counts, and how many cores the generator used.
 func drive(ctx context.Context, hosts []string, kind scenario, c loadCommand, flows []preparedFlow) (*tally, float64, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	prefix := crand.Text()
 	began, cpu := time.Now(), cpuTime()
 	window := newWindow(began, c.Warmup, c.Duration)
+	deadline := window.until.Add(requestGrace)
 	workers := make([]*worker, c.Connections)
 	for i := range workers {
-		w := &worker{
-			conn:   newHTTPConn(hosts[i%len(hosts)], window.until.Add(requestGrace)),
+		workers[i] = &worker{
+			conn:   newHTTPConn(hosts[i%len(hosts)], deadline),
 			random: rand.New(rand.NewPCG(uint64(i), uint64(began.UnixNano()))),
 			flows:  flows, batch: c.Batch, window: window, tally: newTally(),
 			keyPrefix: fmt.Sprintf("%s-%d-", prefix, i),
 		}
-		workers[i] = w
-		group.Go(func() error { return w.loop(ctx, kind) })
+	}
+	procs := max(c.Procs, 1)
+	for share := range slices.Chunk(workers, (len(workers)+procs-1)/procs) {
+		group.Go(func() error { return runWorkers(ctx, share, kind, deadline) })
 	}
 	if err := group.Wait(); err != nil {
 		return nil, 0, err

@@ -131,6 +131,8 @@ func TestEveryScenario(t *testing.T) {
 			if got.Latency.P50 <= 0 || got.Latency.Max < got.Latency.P50 {
 				t.Errorf("latency %+v", got.Latency)
 			}
+			fake.mutex.Lock()
+			defer fake.mutex.Unlock()
 			if s.oneFlow && len(fake.revisions) != 1 {
 				t.Errorf("%d flows, want one", len(fake.revisions))
 			}
@@ -138,6 +140,16 @@ func TestEveryScenario(t *testing.T) {
 				t.Errorf("no flow reached its end: %v", fake.commands)
 			}
 		})
+	}
+}
+
+func TestLoadUsesSeveralCores(t *testing.T) {
+	c := shortLoad(newFakeServer(t, &fakeServer{}), "state")
+	c.Procs = 2
+	c.Warmup = 0
+	got, err := runLoad(t.Context(), c)
+	if err != nil || got.Requests == 0 || got.Failures != 0 || got.TransportErrors != 0 {
+		t.Errorf("%+v, error %v", got, err)
 	}
 }
 
@@ -157,6 +169,8 @@ func TestRefusalsAreFailures(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			fake.mutex.Lock()
+			defer fake.mutex.Unlock()
 			refused = int64(fake.changes / 3)
 			if scenario == "state" {
 				if got.Failures != refused || got.Statuses[409] != refused {
