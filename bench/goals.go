@@ -57,6 +57,8 @@ const (
 	sideBatch      = "batch 8"
 	sideGet        = "get 64"
 	sideSelect     = "pgbench select 64"
+	sideSingleTCP  = "pgbench over TCP, single 64"
+	sideSelectTCP  = "pgbench over TCP, select 64"
 )
 
 // Run measures everything, prints a line for each goal and writes the results. A goal that is missed is no error.
@@ -64,10 +66,14 @@ func (c *goalsCommand) Run(ctx context.Context) error {
 	if c.Rounds < 1 || c.Duration <= 0 || c.Connections < 1 || c.Flows < 1 || len(c.Clients) == 0 {
 		return errors.New("rounds, duration, flows, connections and clients must be positive")
 	}
-	return onStage(ctx, c.Server, nil, func(s *stage) error {
+	address, settings, err := overTCP()
+	if err != nil {
+		return err
+	}
+	return onStage(ctx, c.Server, settings, func(s *stage) error {
 		r := goalsReport{At: time.Now().UTC(), Environment: s.environment, LoadBefore: loadAverage()}
 		fmt.Println(s.environment.line())
-		sides, err := c.sides(ctx, s)
+		sides, err := c.sides(ctx, s, address)
 		if err != nil {
 			return err
 		}
@@ -95,8 +101,8 @@ func (c *goalsCommand) publish(r goalsReport) error {
 	return nil
 }
 
-// sides starts all servers and lists what is measured.
-func (c *goalsCommand) sides(ctx context.Context, s *stage) ([]side, error) {
+// sides starts all servers and lists what is measured. PostgreSQL listens at address too.
+func (c *goalsCommand) sides(ctx context.Context, s *stage, address string) ([]side, error) {
 	plain, err := c.startPlain(ctx, s)
 	if err != nil {
 		return nil, err
@@ -109,7 +115,8 @@ func (c *goalsCommand) sides(ctx context.Context, s *stage) ([]side, error) {
 	if err != nil {
 		return nil, err
 	}
-	pgbench, err := createDatabase(ctx, s.cluster, "single")
+	const single = "single"
+	pgbench, err := createDatabase(ctx, s.cluster, single)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +142,9 @@ func (c *goalsCommand) sides(ctx context.Context, s *stage) ([]side, error) {
 	return append(sides,
 		c.loads(s, sideBatch, server, "batch", 8),
 		c.loads(s, sideGet, server, "get", 64),
-		c.pgbenches(sideSelect, pgbench, "select", 64)), nil
+		c.pgbenches(sideSelect, pgbench, "select", 64),
+		c.pgbenches(sideSingleTCP, tcpURL(address, single), "single", 64),
+		c.pgbenches(sideSelectTCP, tcpURL(address, single), "select", 64)), nil
 }
 
 // singleClients are the numbers of clients with which pgbench's single statement is measured: 64 is among them.

@@ -15,8 +15,8 @@ type goalResult struct {
 	Value   float64 `json:"value"`
 	Lowest  float64 `json:"lowest"`
 	Highest float64 `json:"highest"`
-	Unit    string  `json:"unit"` // x for a ratio
-	Goal    float64 `json:"goal"`
+	Unit    string  `json:"unit"`    // x for a ratio
+	Goal    float64 `json:"goal"`    // 0 where the row is there for comparison
 	AtMost  bool    `json:"at_most"` // the goal is a limit that is not to be passed
 	Met     bool    `json:"met"`
 	Note    string  `json:"note,omitempty"`
@@ -33,7 +33,7 @@ func newGoalResult(name, unit string, values []float64, goal float64, atMost boo
 	return g
 }
 
-// pair is a goal for the ratio of two sides.
+// pair is a goal for the ratio of two sides; with none, the ratio is there for comparison.
 type pair struct {
 	name        string
 	over, under string
@@ -56,6 +56,8 @@ var pairs = [...]pair{
 	{name: "two replicas on one PostgreSQL, against one", over: sideReplicas, under: sideState64, goal: 0.9},
 	{name: "POST /batch, 8 connections of 100 commands, against pgbench's single statement at its best client count", over: sideBatch, under: sideBest, goal: 2},
 	{name: "reading one flow, 64 connections, against pgbench's select by key", over: sideGet, under: sideSelect, goal: 0.6},
+	{name: "64 connections, against pgbench's single statement over TCP, as HTTP is", over: sideState64, under: sideSingleTCP},
+	{name: "reading one flow, 64 connections, against pgbench's select by key over TCP, as HTTP is", over: sideGet, under: sideSelectTCP},
 }
 
 // judgePairs makes a row for each pair. A ratio is that of one round; the row has the median of the rounds.
@@ -122,7 +124,11 @@ func goalsGrid(goals []goalResult) grid {
 		if one.Note != "" {
 			name += " (" + one.Note + ")"
 		}
-		g.add(name, one.figure(one.Value), one.figure(one.Lowest), one.figure(one.Highest), bound+" "+one.figure(one.Goal), judged(one.Met))
+		wanted, verdict := bound+" "+one.figure(one.Goal), judged(one.Met)
+		if one.Goal == 0 {
+			wanted, verdict = "-", ""
+		}
+		g.add(name, one.figure(one.Value), one.figure(one.Lowest), one.figure(one.Highest), wanted, verdict)
 	}
 	return g
 }

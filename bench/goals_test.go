@@ -66,7 +66,7 @@ func TestJudgePairs(t *testing.T) {
 			all = append(all, rate(p.over, 90, 90, 90)...)
 		}
 	}
-	for _, name := range []string{sidePlain64, sidePlain1, sideManyFlows, sideSelect} {
+	for _, name := range []string{sidePlain64, sidePlain1, sideManyFlows, sideSelect, sideSingleTCP, sideSelectTCP} {
 		all = append(all, rate(name, 50, 100, 150)...)
 	}
 	all = append(all, rate(sideSingle+"64", 10, 10, 900)...)
@@ -84,8 +84,8 @@ func TestJudgePairs(t *testing.T) {
 	if g := got[sideState1+"/"+sidePlain1]; !g.AtMost || g.Value < 1 || g.Met {
 		t.Errorf("latency: %+v", g)
 	}
-	head := goalsGrid([]goalResult{got[sideBatch+"/"+sideBest]})
-	if text := head.text(true); !strings.Contains(text, "(8 clients) | 2.00 x |") || !strings.Contains(text, "| met |") {
+	head := goalsGrid([]goalResult{got[sideBatch+"/"+sideBest], got[sideState64+"/"+sideSingleTCP]})
+	if text := head.text(true); !strings.Contains(text, "(8 clients) | 2.00 x |") || strings.Count(text, "| met |") != 1 || !strings.Contains(text, "| - |") {
 		t.Errorf("as Markdown:\n%s", text)
 	}
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -48,15 +46,11 @@ func (c *growthCommand) Run(ctx context.Context) error {
 	if c.Rounds < 1 || c.Duration <= 0 {
 		return errors.New("rounds and duration must be positive")
 	}
-	address, err := freeAddress()
+	address, settings, err := overTCP()
 	if err != nil {
 		return err
 	}
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return err
-	}
-	settings := map[string]string{"max_wal_size": "4GB", "listen_addresses": "127.0.0.1", "port": port}
+	settings["max_wal_size"] = "4GB"
 	return onStage(ctx, c.Server, settings, func(s *stage) error {
 		r := growthReport{At: time.Now().UTC(), Environment: s.environment, LoadBefore: loadAverage()}
 		fmt.Println(s.environment.line())
@@ -147,8 +141,7 @@ func newWay(ctx context.Context, s *stage, address string) (*way, error) {
 	if err := w.proxy.Start(); err != nil {
 		return nil, fmt.Errorf("starting the proxy: %w", err)
 	}
-	through := url.URL{Scheme: "postgres", User: url.User("postgres"), Host: w.proxy.Listen, Path: "/" + name, RawQuery: "sslmode=disable"}
-	if w.server, err = s.serve(ctx, through.String()); err != nil {
+	if w.server, err = s.serve(ctx, tcpURL(w.proxy.Listen, name)); err != nil {
 		w.proxy.Stop()
 		return nil, err
 	}

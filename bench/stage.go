@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,6 +61,21 @@ func onStage(ctx context.Context, program string, settings map[string]string, ru
 		}
 	}()
 	return run(s)
+}
+
+// overTCP are an address for the private PostgreSQL besides its Unix socket, and the settings that have it listen there.
+func overTCP() (address string, settings map[string]string, err error) {
+	if address, err = freeAddress(); err != nil {
+		return "", nil, err
+	}
+	_, port, err := net.SplitHostPort(address)
+	return address, map[string]string{"listen_addresses": "127.0.0.1", "port": port}, err
+}
+
+// tcpURL is a database's URL at an address.
+func tcpURL(address, database string) string {
+	u := url.URL{Scheme: "postgres", User: url.User("postgres"), Host: address, Path: "/" + database, RawQuery: "sslmode=disable"}
+	return u.String()
 }
 
 // findServer is the built server's path, independent of the folder this runs in.
