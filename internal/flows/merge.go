@@ -3,7 +3,11 @@ package flows
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 )
+
+// few is how many members an object may have for them to be looked at one by one, in memory of the stack. Most have no more.
+const few = 8
 
 // Merge lays a patch onto a state. An object onto an object overwrites top-level keys, keeps the rest and appends what
 // is new; any other pair: the patch replaces the state. null is stored as null; it deletes nothing. Both must be valid
@@ -16,14 +20,14 @@ func Merge(state, patch json.RawMessage) json.RawMessage {
 	if !isObject(state) || !isObject(patch) {
 		return patch
 	}
-	var few, fewer [8]member // most objects have no more, and need no memory of their own
-	news := members(few[:0], patch)
+	var patched, kept [few]member
+	news := members(patched[:0], patch)
 	if len(news) == 0 {
 		return state
 	}
 	index := indexOf(news)
 	out := append(make(json.RawMessage, 0, len(state)+len(patch)), '{')
-	for _, m := range members(fewer[:0], state) {
+	for _, m := range members(kept[:0], state) {
 		if i := find(news, index, m.key); i >= 0 {
 			m.value, news[i].used = news[i].value, true
 		}
@@ -37,9 +41,9 @@ func Merge(state, patch json.RawMessage) json.RawMessage {
 	return append(out, '}')
 }
 
-// indexOf is where each key is in a list, nil where the list is so short that a look at each is as quick.
+// indexOf is where each key is in a list, nil where there are few.
 func indexOf(list []member) map[string]int {
-	if len(list) <= 8 {
+	if len(list) <= few {
 		return nil
 	}
 	index := make(map[string]int, len(list))
@@ -51,16 +55,11 @@ func indexOf(list []member) map[string]int {
 
 // find is where a key is in a list of which index is the index, -1 where it is not.
 func find(list []member, index map[string]int, key []byte) int {
-	if index != nil {
-		if i, ok := index[string(key)]; ok {
-			return i
-		}
-		return -1
+	if index == nil {
+		return slices.IndexFunc(list, func(m member) bool { return bytes.Equal(m.key, key) })
 	}
-	for i := range list {
-		if bytes.Equal(list[i].key, key) {
-			return i
-		}
+	if i, ok := index[string(key)]; ok {
+		return i
 	}
 	return -1
 }

@@ -22,14 +22,12 @@ func FormatTime(t time.Time) string { return string(AppendTime(nil, t)) }
 // down, are written by hand.
 func AppendTime(out []byte, t time.Time) []byte {
 	t = t.UTC()
-	out = append(t.AppendFormat(out, time.RFC3339), "000000Z"...)
-	digits := out[len(out)-len("000000Z") : len(out)-len("Z")]
-	out[len(out)-len("Z000000Z")] = '.'
-	for i, us := len(digits)-1, t.Nanosecond()/1000; i >= 0; i-- {
-		digits[i] = byte('0' + us%10)
-		us /= 10
+	out = t.AppendFormat(out, time.RFC3339)
+	out[len(out)-1] = '.' // in place of the Z
+	for unit := 100_000; unit > 0; unit /= 10 {
+		out = append(out, byte('0'+t.Nanosecond()/1000/unit%10))
 	}
-	return out
+	return append(out, 'Z')
 }
 
 type wireWait struct {

@@ -111,7 +111,7 @@ func (b *batch) command(c oas.BatchCommand, body any) (engine.Command, error) {
 	if len(text) == 0 {
 		text, body = []byte("{}"), map[string]any{}
 	}
-	if err := checkSchema(b.api.operations[method+" "+pattern].body, body); err != nil {
+	if err := checkSchema(op.body, body); err != nil {
 		return engine.Command{}, err
 	}
 	if pattern == "/flows" {

@@ -219,6 +219,7 @@ func TestBodiesOfManyValues(t *testing.T) {
 		}
 		for _, one := range []string{"[]", `{"":0}`, "0"} {
 			body := fill(one, maxBody-200)
+			api.post(flow+"/state", `{"patch":`+body+`}`).problem(413, "payload-too-large")
 			for path, body := range map[string]string{
 				"/flows": createBody(`"labels":` + body), "/batch": `{"commands":[{"method":"POST","path":"` + flow + `/state","body":{"patch":` + body + `}}]}`,
 			} {
