@@ -11,20 +11,21 @@ import (
 	"time"
 )
 
-// This file measures everything that docs/performance.md sets a goal for and that needs no large database. What is
-// compared with each other is measured in turns, in rounds, on one private PostgreSQL.
+// This file measures everything that docs/performance.md sets a goal for and that needs no large database, on one private
+// PostgreSQL. The two sides of a goal are measured right after each other: a machine that others use too may be half as fast
+// a minute later.
 
 // goalsCommand is `bench goals`.
 type goalsCommand struct {
 	Server      string        `help:"The built server." default:"bin/server" placeholder:"FILE"`
-	Rounds      int           `help:"Rounds; a ratio is the median of the rounds' own." default:"3"`
-	Duration    time.Duration `help:"How long each measurement takes." default:"4s"`
+	Rounds      int           `help:"Rounds; a ratio is the median of the rounds' own." default:"5"`
+	Duration    time.Duration `help:"How long each measurement takes." default:"3s"`
 	Warmup      time.Duration `help:"How long each runs before that, unmeasured." default:"1s"`
 	Flows       int           `help:"Flows each measurement works on." default:"1000"`
 	Pool        int           `help:"Database connections of the plain handler." default:"32"`
 	Clients     []int         `help:"Clients of pgbench among which it is at its best." default:"8,32,64,128"`
 	Connections int           `help:"Connections under which memory is read." default:"1024"`
-	Settle      time.Duration `help:"How long a server rests between a load and a look at what it holds: longer than the two minutes after which Go collects an idle process." default:"135s"`
+	Settle      time.Duration `help:"How long a server rests between a load and a look at what it holds: longer than the two minutes after which Go collects an idle process, and the while in which it then gives memory back." default:"165s"`
 	Markdown    bool          `help:"Print the tables as Markdown."`
 	Results     string        `help:"Folder for the results as JSON." default:"bench/results"`
 }
@@ -77,14 +78,23 @@ func (c *goalsCommand) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if r.Measurements, err = s.rounds(ctx, c.Rounds, sides); err != nil {
+		singles, err := s.rounds(ctx, c.Rounds, c.singles(sides))
+		if err != nil {
 			return err
 		}
+		best := bestSingle(singles)
+		compared, err := compare(c.Rounds, pairsAgainst(best), func(name string, round int) (measurement, error) {
+			return s.turn(ctx, sides[name], round)
+		})
+		if err != nil {
+			return err
+		}
+		r.Measurements = append(singles, compared.measurements()...)
 		if r.AfterLoad, err = c.measureHoldings(ctx, s); err != nil {
 			return fmt.Errorf("what a server holds: %w", err)
 		}
 		r.LoadAfter = loadAverage()
-		r.Goals = append(judgePairs(r.Measurements, c.Rounds), judgeHoldings(r.AfterLoad, c.Connections)...)
+		r.Goals = append(judgePairs(compared), judgeHoldings(r.AfterLoad, c.Connections)...)
 		return c.publish(r)
 	})
 }
@@ -101,8 +111,8 @@ func (c *goalsCommand) publish(r goalsReport) error {
 	return nil
 }
 
-// sides starts all servers and lists what is measured. PostgreSQL listens at address too.
-func (c *goalsCommand) sides(ctx context.Context, s *stage, address string) ([]side, error) {
+// sides starts all servers and lists what is measured, by name. PostgreSQL listens at address too.
+func (c *goalsCommand) sides(ctx context.Context, s *stage, address string) (map[string]side, error) {
 	plain, err := c.startPlain(ctx, s)
 	if err != nil {
 		return nil, err
@@ -135,16 +145,29 @@ func (c *goalsCommand) sides(ctx context.Context, s *stage, address string) ([]s
 		c.loads(s, sideOneFlow, server, "one-flow", 8),
 		c.loads(s, sideManyFlows, server, "state", 8),
 		c.loads(s, sideState256, server, "state", 256),
-	}
-	for _, clients := range c.singleClients() {
-		sides = append(sides, c.pgbenches(sideSingle+strconv.Itoa(clients), pgbench, "single", clients))
-	}
-	return append(sides,
 		c.loads(s, sideBatch, server, "batch", 8),
 		c.loads(s, sideGet, server, "get", 64),
 		c.pgbenches(sideSelect, pgbench, "select", 64),
 		c.pgbenches(sideSingleTCP, tcpURL(address, single), "single", 64),
-		c.pgbenches(sideSelectTCP, tcpURL(address, single), "select", 64)), nil
+		c.pgbenches(sideSelectTCP, tcpURL(address, single), "select", 64),
+	}
+	for _, clients := range c.singleClients() {
+		sides = append(sides, c.pgbenches(sideSingle+strconv.Itoa(clients), pgbench, "single", clients))
+	}
+	byName := map[string]side{}
+	for _, one := range sides {
+		byName[one.name] = one
+	}
+	return byName, nil
+}
+
+// singles are the sides of pgbench's single statement.
+func (c *goalsCommand) singles(sides map[string]side) []side {
+	var list []side
+	for _, clients := range c.singleClients() {
+		list = append(list, sides[sideSingle+strconv.Itoa(clients)])
+	}
+	return list
 }
 
 // singleClients are the numbers of clients with which pgbench's single statement is measured: 64 is among them.

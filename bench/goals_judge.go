@@ -39,6 +39,7 @@ type pair struct {
 	over, under string
 	goal        float64
 	latency     bool // of the p50s, and at most the goal
+	note        string
 }
 
 // sideBest stands for pgbench's single statement with as many clients as serve it best.
@@ -60,27 +61,28 @@ var pairs = [...]pair{
 	{name: "reading one flow, 64 connections, against pgbench's select by key over TCP, as HTTP is", over: sideGet, under: sideSelectTCP},
 }
 
-// judgePairs makes a row for each pair. A ratio is that of one round; the row has the median of the rounds.
-func judgePairs(all []measurement, rounds int) []goalResult {
-	bySide := map[string][]measurement{}
-	for _, m := range all {
-		bySide[m.Target] = append(bySide[m.Target], m)
-	}
-	best := bestSingle(bySide)
-	var results []goalResult
-	for _, p := range pairs {
-		under := p.under
-		if under == sideBest {
-			under = best
+// pairsAgainst are the pairs with the number of clients that serves pgbench's single statement best.
+func pairsAgainst(best string) []pair {
+	list := slices.Clone(pairs[:])
+	for i := range list {
+		if list[i].under == sideBest {
+			list[i].under, list[i].note = best, strings.TrimPrefix(best, sideSingle)+" clients"
 		}
-		ratios := make([]float64, 0, rounds)
-		for i, over := range bySide[p.over] {
-			ratios = append(ratios, p.value(over)/p.value(bySide[under][i]))
+	}
+	return list
+}
+
+// judgePairs makes a row for each pair, in their order. A ratio is that of one round; the row has the median of the rounds.
+func judgePairs(all comparisons) []goalResult {
+	var results []goalResult
+	for _, c := range all {
+		p := c.pair
+		var ratios []float64
+		for _, round := range c.rounds {
+			ratios = append(ratios, p.value(round.over)/p.value(round.under))
 		}
 		g := newGoalResult(p.name, "x", ratios, p.goal, p.latency)
-		if p.under == sideBest {
-			g.Note = strings.TrimPrefix(best, sideSingle) + " clients"
-		}
+		g.Note = p.note
 		results = append(results, g)
 	}
 	return results
@@ -94,22 +96,18 @@ func (p pair) value(m measurement) float64 {
 }
 
 // bestSingle is the side of pgbench's single statement with the best median.
-func bestSingle(bySide map[string][]measurement) string {
+func bestSingle(all []measurement) string {
+	bySide := map[string][]float64{}
+	for _, m := range all {
+		bySide[m.Target] = append(bySide[m.Target], m.PerSecond)
+	}
 	best, highest := "", 0.0
-	for name, rounds := range bySide {
-		if rate := median(rates(rounds)); strings.HasPrefix(name, sideSingle) && rate > highest {
+	for name, rates := range bySide {
+		if rate := median(rates); rate > highest {
 			best, highest = name, rate
 		}
 	}
 	return best
-}
-
-func rates(rounds []measurement) []float64 {
-	var values []float64
-	for _, m := range rounds {
-		values = append(values, m.PerSecond)
-	}
-	return values
 }
 
 // goalsGrid is the table of goals.

@@ -50,60 +50,80 @@ func TestGoals(t *testing.T) {
 	}
 }
 
-// A ratio is that of one round, the row the median of the rounds; pgbench is at its best where its median is highest, and
-// one lucky round of another number of clients does not count.
+// A ratio is that of one round, the row the median of the rounds.
 func TestJudgePairs(t *testing.T) {
-	rate := func(target string, values ...float64) (all []measurement) {
-		for i, v := range values {
-			all = append(all, measurement{Target: target, Round: i + 1, PerSecond: v,
-				Load: &loadResult{Latency: latency{P50: 1000 / v}}})
+	of := func(values ...float64) (rounds []turns) {
+		for i := 0; i < len(values); i += 2 {
+			m := func(v float64) measurement {
+				return measurement{PerSecond: v, Load: &loadResult{Latency: latency{P50: 1000 / v}}}
+			}
+			rounds = append(rounds, turns{m(values[i]), m(values[i+1])})
 		}
-		return all
+		return rounds
 	}
-	all := rate(sideState64, 100, 400, 300)
-	for _, p := range pairs {
-		if p.over != sideState64 {
-			all = append(all, rate(p.over, 90, 90, 90)...)
-		}
-	}
-	for _, name := range []string{sidePlain64, sidePlain1, sideManyFlows, sideSelect, sideSingleTCP, sideSelectTCP} {
-		all = append(all, rate(name, 50, 100, 150)...)
-	}
-	all = append(all, rate(sideSingle+"64", 10, 10, 900)...)
-	all = append(all, rate(sideSingle+"8", 45, 30, 60)...)
-	got := map[string]goalResult{}
-	for i, g := range judgePairs(dedupe(all), 3) {
-		got[pairs[i].over+"/"+pairs[i].under] = g
-	}
-	if g := got[sideState64+"/"+sidePlain64]; g.Value != 2 || g.Lowest != 2 || g.Highest != 4 || g.Met {
+	got := judgePairs(comparisons{
+		{pair{name: "ratio", goal: 3.5}, of(100, 50, 400, 100, 300, 150)},
+		{pair{name: "latency", goal: 1, latency: true}, of(50, 100, 90, 100, 300, 100)},
+		{pair{name: "best", goal: 2, note: "8 clients"}, of(90, 45)},
+		{pair{name: "compared"}, of(90, 45)},
+	})
+	if g := got[0]; g.Value != 2 || g.Lowest != 2 || g.Highest != 4 || g.Met {
 		t.Errorf("of 2, 4 and 2: %+v", g)
 	}
-	if g := got[sideBatch+"/"+sideBest]; g.Value != 2 || !g.Met || g.Note != "8 clients" {
-		t.Errorf("against the best: %+v", g)
-	}
-	if g := got[sideState1+"/"+sidePlain1]; !g.AtMost || g.Value < 1 || g.Met {
+	if g := got[1]; !g.AtMost || g.Value < 1.1 || g.Value > 1.2 || g.Met {
 		t.Errorf("latency: %+v", g)
 	}
-	head := goalsGrid([]goalResult{got[sideBatch+"/"+sideBest], got[sideState64+"/"+sideSingleTCP]})
+	if g := got[2]; g.Value != 2 || !g.Met || g.Note != "8 clients" {
+		t.Errorf("against the best: %+v", g)
+	}
+	head := goalsGrid(got[2:])
 	if text := head.text(true); !strings.Contains(text, "(8 clients) | 2.00 x |") || strings.Count(text, "| met |") != 1 || !strings.Contains(text, "| - |") {
 		t.Errorf("as Markdown:\n%s", text)
 	}
 }
 
-// dedupe keeps one measurement of a side in a round.
-func dedupe(all []measurement) (kept []measurement) {
-	type key struct {
-		target string
-		round  int
-	}
-	seen := map[key]bool{}
-	for _, m := range all {
-		if k := (key{m.Target, m.Round}); !seen[k] {
-			seen[k] = true
-			kept = append(kept, m)
+// pgbench is at its best where its median is highest; one lucky round of another number of clients does not count.
+func TestBestSingle(t *testing.T) {
+	var all []measurement
+	for name, rates := range map[string][]float64{"64": {10, 10, 900}, "8": {45, 30, 60}} {
+		for _, rate := range rates {
+			all = append(all, measurement{Target: sideSingle + name, PerSecond: rate})
 		}
 	}
-	return kept
+	best := bestSingle(all)
+	if best != sideSingle+"8" {
+		t.Errorf("%q is at its best", best)
+	}
+	for _, p := range pairsAgainst(best) {
+		if p.under == sideBest || (p.note != "") != (p.under == best) {
+			t.Errorf("a pair against %q, note %q", p.under, p.note)
+		}
+	}
+}
+
+// The sides of a pair follow each other, in every other round the other one first, and each is measured under its own name.
+func TestCompareTakesTurns(t *testing.T) {
+	var order []string
+	got, err := compare(2, []pair{{over: "a", under: "b"}, {over: "a", under: "c"}}, func(name string, round int) (measurement, error) {
+		order = append(order, name)
+		return measurement{Target: name, Round: round, PerSecond: 1}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.Join(order, " "); text != "a b a c b a c a" {
+		t.Errorf("measured %s", text)
+	}
+	for _, c := range got {
+		for i, r := range c.rounds {
+			if r.over.Target != c.pair.over || r.under.Target != c.pair.under || r.over.Round != i+1 {
+				t.Errorf("of %v: %+v", c.pair, r)
+			}
+		}
+	}
+	if n := len(got.measurements()); n != 8 {
+		t.Errorf("%d measurements", n)
+	}
 }
 
 func TestJudgeHoldings(t *testing.T) {

@@ -32,27 +32,85 @@ func measured(load loadResult, err error) (measurement, error) {
 	return m, nil
 }
 
-// rounds measures every side once in each round. Sides that are compared stand side by side, and every other round runs backwards, so that
-// each is as often before the other as after it.
+// rounds measures every side once in each round; every other round runs backwards, so that each is as often before another as
+// after it.
 func (s *stage) rounds(ctx context.Context, rounds int, sides []side) ([]measurement, error) {
 	var all []measurement
-	for round := range rounds {
+	for round := 1; round <= rounds; round++ {
 		for _, one := range sides {
-			if err := s.checkpoint(ctx); err != nil {
+			m, err := s.turn(ctx, one, round)
+			if err != nil {
 				return nil, err
 			}
-			m, err := one.measure(ctx)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", one.name, err)
-			}
-			if m.PerSecond == 0 {
-				return nil, fmt.Errorf("%s: no answer came in the time that is measured: it is too short", one.name)
-			}
-			m.Target, m.Round = one.name, round+1
-			fmt.Fprintf(os.Stderr, "round %d/%d  %-20s %9.0f/s\n", m.Round, rounds, one.name, m.PerSecond)
 			all = append(all, m)
 		}
 		slices.Reverse(sides)
 	}
 	return all, nil
+}
+
+// turn measures one side, with nothing left to write of what was measured before.
+func (s *stage) turn(ctx context.Context, one side, round int) (measurement, error) {
+	if err := s.checkpoint(ctx); err != nil {
+		return measurement{}, err
+	}
+	m, err := one.measure(ctx)
+	if err != nil {
+		return m, fmt.Errorf("%s: %w", one.name, err)
+	}
+	if m.PerSecond == 0 {
+		return m, fmt.Errorf("%s: no answer came in the time that is measured: it is too short", one.name)
+	}
+	m.Target, m.Round = one.name, round
+	fmt.Fprintf(os.Stderr, "round %d  %-20s %9.0f/s\n", round, one.name, m.PerSecond)
+	return m, nil
+}
+
+// comparison is a pair with what its sides came to, round by round.
+type comparison struct {
+	pair   pair
+	rounds []turns
+}
+
+// turns are both sides of a pair, one right after the other.
+type turns struct{ over, under measurement }
+
+type comparisons []comparison
+
+// compare has the sides of the pairs measured by name in rounds, those of a pair right after each other, and in every other
+// round the other one first.
+func compare(rounds int, list []pair, measure func(side string, round int) (measurement, error)) (comparisons, error) {
+	all := make(comparisons, len(list))
+	for round := 1; round <= rounds; round++ {
+		for i, p := range list {
+			var both turns
+			first, second := &both.over, &both.under
+			if round%2 == 0 {
+				first, second = second, first
+			}
+			for _, m := range []*measurement{first, second} {
+				name := p.under
+				if m == &both.over {
+					name = p.over
+				}
+				var err error
+				if *m, err = measure(name, round); err != nil {
+					return nil, err
+				}
+			}
+			all[i].pair, all[i].rounds = p, append(all[i].rounds, both)
+		}
+	}
+	return all, nil
+}
+
+// measurements are all of them.
+func (c comparisons) measurements() []measurement {
+	var all []measurement
+	for _, one := range c {
+		for _, round := range one.rounds {
+			all = append(all, round.over, round.under)
+		}
+	}
+	return all
 }
