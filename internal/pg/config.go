@@ -1,11 +1,13 @@
 package pg
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -75,6 +77,10 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 		if _, set := conn.RuntimeParams[name]; !set {
 			conn.RuntimeParams[name] = value
 		}
+	}
+	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		prepareArrays(conn.TypeMap())
+		return nil
 	}
 	config.PingTimeout = connectTimeout
 	return config, nil
