@@ -2,6 +2,7 @@ package pg
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -64,6 +65,11 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 		return nil, fmt.Errorf("database URL: %w", err)
 	}
 	conn := config.ConnConfig
+	switch conn.DefaultQueryExecMode {
+	case pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol:
+		// Neither knows the types of what it sends and gets.
+		return nil, errors.New("database URL: default_query_exec_mode must be cache_statement, cache_describe or describe_exec")
+	}
 	conn.ConnectTimeout = min(conn.ConnectTimeout, connectTimeout)
 	conn.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
 		Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3,

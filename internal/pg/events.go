@@ -36,7 +36,9 @@ func (s *Store) Events(ctx context.Context, q store.EventQuery) (store.EventPage
 func addEvent(filling *store.Filling, e flows.Event) { filling.AddEvent(&e) }
 
 func scanFoundEvent(row pgx.CollectableRow) (f found[flows.Event], err error) {
-	f.item, err = scanEventAfter(row, &f.n, &f.hit)
+	columns := fieldsOf(row)
+	f.n, f.hit = columns.bigint(), columns.boolean()
+	f.item, err = columns.event()
 	return f, err
 }
 
@@ -104,6 +106,8 @@ func (s *Store) Tail(ctx context.Context, after int64, limit int) (list []store.
 }
 
 func scanFeedEvent(row pgx.CollectableRow) (e store.FeedEvent, err error) {
-	e.Event, err = scanEventAfter(row, &e.OwnerSessionKey, &e.ControllerID, (*string)(&e.Mode))
+	columns := fieldsOf(row)
+	e.OwnerSessionKey, e.ControllerID, e.Mode = columns.text(), columns.text(), flows.Mode(columns.word())
+	e.Event, err = columns.event()
 	return e, err
 }

@@ -133,7 +133,9 @@ func (s *Store) ExternalEvents(ctx context.Context, q store.ExternalEventQuery) 
 }
 
 func scanReceipt(row pgx.CollectableRow) (f found[*flows.ExternalEvent], err error) {
-	f.item, err = scanExternalEventAfter(row, &f.n, &f.hit)
+	columns := fieldsOf(row)
+	f.n, f.hit = columns.bigint(), columns.boolean()
+	f.item, err = columns.externalEvent()
 	return f, err
 }
 

@@ -127,12 +127,11 @@ func (r *flowReads) readAll(reads []*flowRead) (found map[int64]*flows.Flow, err
 		}
 		defer rows.Close()
 		for rows.Next() {
-			var n int64
-			f, err := scanFlowAfter(rows, &n)
-			if err != nil {
+			columns := fieldsOf(rows)
+			n := columns.bigint()
+			if found[n], err = columns.flow(); err != nil {
 				return err
 			}
-			found[n] = f
 		}
 		return rows.Err()
 	})

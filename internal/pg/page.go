@@ -78,7 +78,9 @@ type placed struct {
 }
 
 func scanPlaced(row pgx.CollectableRow) (f found[placed], err error) {
-	f.item.flow, err = scanFlowAfter(row, &f.n, &f.hit, &f.item.seq)
+	columns := fieldsOf(row)
+	f.n, f.hit, f.item.seq = columns.bigint(), columns.boolean(), columns.bigint()
+	f.item.flow, err = columns.flow()
 	return f, err
 }
 

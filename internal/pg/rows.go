@@ -33,61 +33,61 @@ const (
 
 // scanFlow reads the columns flowColumns.
 func scanFlow(row pgx.CollectableRow) (*flows.Flow, error) {
-	return scanFlowAfter(row)
+	columns := fieldsOf(row)
+	return columns.flow()
 }
 
-// scanFlowAfter reads the columns flowColumns that come after others.
-func scanFlowAfter(row pgx.CollectableRow, before ...any) (*flows.Flow, error) {
-	var f flows.Flow
-	var wait, resumedBy, labels []byte
-	err := row.Scan(append(before, (*[16]byte)(&f.ID), (*string)(&f.Mode), &f.ControllerID, &f.Goal, &f.OwnerSessionKey,
-		&f.RequesterOrigin, &f.CurrentStep, (*[]byte)(&f.State), &wait, &resumedBy, (*string)(&f.Status),
-		&f.CancelRequested, &f.Revision, &labels, &f.StepsTotal, &f.StepsActive, &f.CreatedAt, &f.UpdatedAt,
-		&f.EndedAt, &f.CreatedBy)...)
+// flow reads the columns flowColumns, the last of a row.
+func (f *fields) flow() (*flows.Flow, error) {
+	var flow flows.Flow
+	flow.ID, flow.Mode, flow.ControllerID, flow.Goal = f.uuid(), flows.Mode(f.word()), f.text(), f.text()
+	flow.OwnerSessionKey, flow.RequesterOrigin, flow.CurrentStep = f.text(), f.text(), f.text()
+	flow.State = f.bytes()
+	wait, resumedBy := f.take(), f.take()
+	flow.Status, flow.CancelRequested, flow.Revision = flows.Status(f.word()), f.boolean(), f.bigint()
+	labels := f.take()
+	flow.StepsTotal, flow.StepsActive = f.integer(), f.integer()
+	flow.CreatedAt, flow.UpdatedAt, flow.EndedAt, flow.CreatedBy = f.time(), f.time(), orNull(f, (*fields).time), f.text()
+	err := f.done("a flow")
 	if err != nil {
-		return nil, fmt.Errorf("reading a flow: %w", err)
+		return nil, err
 	}
-	f.CreatedAt, f.UpdatedAt, f.EndedAt = f.CreatedAt.UTC(), f.UpdatedAt.UTC(), inUTC(f.EndedAt)
 	if wait != nil {
-		if f.Wait, err = flows.LoadWait(wait); err != nil {
-			return nil, fmt.Errorf("flow %s: %w", f.ID, err)
+		if flow.Wait, err = flows.LoadWait(wait); err != nil {
+			return nil, fmt.Errorf("flow %s: %w", flow.ID, err)
 		}
 	}
 	if resumedBy != nil {
-		if f.ResumedBy, err = flows.DecodeResumedBy(resumedBy); err != nil {
-			return nil, fmt.Errorf("flow %s: %w", f.ID, err)
+		if flow.ResumedBy, err = flows.DecodeResumedBy(resumedBy); err != nil {
+			return nil, fmt.Errorf("flow %s: %w", flow.ID, err)
 		}
 	}
 	if string(labels) != "{}" {
-		if err := json.Unmarshal(labels, &f.Labels); err != nil {
-			return nil, fmt.Errorf("flow %s: decoding labels: %w", f.ID, err)
+		if err := json.Unmarshal(labels, &flow.Labels); err != nil {
+			return nil, fmt.Errorf("flow %s: decoding labels: %w", flow.ID, err)
 		}
 	}
-	return &f, nil
+	return &flow, nil
 }
 
 // scanStep reads the columns stepColumns.
 func scanStep(row pgx.CollectableRow) (*flows.Step, error) {
-	var s flows.Step
-	err := row.Scan((*[16]byte)(&s.ID), (*[16]byte)(&s.FlowID), &s.RunID, (*string)(&s.Runtime), &s.Task,
-		(*string)(&s.Status), &s.ChildSessionKey, (*[]byte)(&s.Result), &s.ObservedAt, &s.CreatedAt, &s.UpdatedAt)
-	if err != nil {
-		return nil, fmt.Errorf("reading a step: %w", err)
+	f := fieldsOf(row)
+	s := flows.Step{
+		ID: f.uuid(), FlowID: f.uuid(), RunID: f.text(), Runtime: flows.Mode(f.word()), Task: f.text(),
+		Status: flows.StepStatus(f.word()), ChildSessionKey: orNull(&f, (*fields).text), Result: f.bytes(),
+		ObservedAt: f.time(), CreatedAt: f.time(), UpdatedAt: f.time(),
 	}
-	s.ObservedAt, s.CreatedAt, s.UpdatedAt = s.ObservedAt.UTC(), s.CreatedAt.UTC(), s.UpdatedAt.UTC()
-	return &s, nil
+	return &s, f.done("a step")
 }
 
-// scanEventAfter reads the columns eventColumns that come after others.
-func scanEventAfter(row pgx.CollectableRow, before ...any) (flows.Event, error) {
-	var e flows.Event
-	err := row.Scan(append(before, &e.Seq, (*[16]byte)(&e.FlowID), &e.Revision, (*string)(&e.Kind),
-		(*[]byte)(&e.Payload), &e.Actor, &e.At, &e.Traceparent)...)
-	if err != nil {
-		return e, fmt.Errorf("reading an event: %w", err)
+// event reads the columns eventColumns, the last of a row.
+func (f *fields) event() (flows.Event, error) {
+	e := flows.Event{
+		Seq: f.bigint(), FlowID: f.uuid(), Revision: f.bigint(), Kind: flows.EventKind(f.word()), Payload: f.bytes(),
+		Actor: f.text(), At: f.time(), Traceparent: f.text(),
 	}
-	e.At = e.At.UTC()
-	return e, nil
+	return e, f.done("an event")
 }
 
 func inUTC(t *time.Time) *time.Time {
@@ -114,21 +114,21 @@ func encodeResumed(list []flows.ResumedFlow) []byte {
 
 // scanExternalEvent reads the columns externalColumns.
 func scanExternalEvent(row pgx.CollectableRow) (*flows.ExternalEvent, error) {
-	return scanExternalEventAfter(row)
+	columns := fieldsOf(row)
+	return columns.externalEvent()
 }
 
-// scanExternalEventAfter reads the columns externalColumns that come after others.
-func scanExternalEventAfter(row pgx.CollectableRow, before ...any) (*flows.ExternalEvent, error) {
-	var e flows.ExternalEvent
-	var flowID *[16]byte
-	var text []byte
-	err := row.Scan(append(before, (*[16]byte)(&e.ID), &e.Pair.Topic, &e.Pair.CorrelationID, &flowID,
-		(*[]byte)(&e.Payload), &e.Actor, &e.At, &e.ExpiresAt, (*string)(&e.Outcome), &text, &e.FlowCount,
-		(*string)(&e.Owners), &e.Traceparent)...)
-	if err != nil {
-		return nil, fmt.Errorf("reading an external event: %w", err)
+// externalEvent reads the columns externalColumns, the last of a row.
+func (f *fields) externalEvent() (*flows.ExternalEvent, error) {
+	e := flows.ExternalEvent{
+		ID: f.uuid(), Pair: flows.Pair{Topic: f.text(), CorrelationID: f.text()}, FlowID: (*uuid.UUID)(orNull(f, (*fields).uuid)),
+		Payload: f.bytes(), Actor: f.text(), At: f.time(), ExpiresAt: f.time(), Outcome: flows.EventOutcome(f.word()),
 	}
-	e.FlowID, e.At, e.ExpiresAt = (*uuid.UUID)(flowID), e.At.UTC(), e.ExpiresAt.UTC()
+	text := f.take()
+	e.FlowCount, e.Owners, e.Traceparent = f.bigint(), flows.Owners(f.text()), f.text()
+	if err := f.done("an external event"); err != nil {
+		return nil, err
+	}
 	var resumed []resumedFlow
 	if err := json.Unmarshal(text, &resumed); err != nil {
 		return nil, fmt.Errorf("external event %s: decoding its flows: %w", e.ID, err)

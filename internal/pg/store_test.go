@@ -199,8 +199,28 @@ func TestOpenWithoutDatabase(t *testing.T) {
 
 func TestOpenBadURL(t *testing.T) {
 	t.Parallel()
-	if _, err := pg.Open(t.Context(), "postgres://host:notaport/db", pg.Options{}); err == nil {
-		t.Error("a URL that cannot be read was taken")
+	for _, url := range []string{"postgres://host:notaport/db", "postgres://host/db?default_query_exec_mode=exec",
+		"postgres://host/db?default_query_exec_mode=simple_protocol"} {
+		if _, err := pg.Open(t.Context(), url, pg.Options{}); err == nil {
+			t.Errorf("%s was taken", url)
+		}
+	}
+}
+
+// Statements may be prepared, or described each time, as a pooler needs it: what is written is read.
+func TestWaysToAsk(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec"} {
+		s := open(t, with(t, pgtest.Database(t), "default_query_exec_mode", mode))
+		f := timed(time.Hour)
+		must(t, create(t.Context(), s, f))
+		must(t, raise(t.Context(), s, f.ID, mode, nil))
+		found, err := s.Flow(t.Context(), f.ID, flows.Everyone)
+		must(t, err)
+		if found.Revision != f.Revision+1 || string(found.State) != string(f.State) || !found.CreatedAt.Equal(f.CreatedAt) || found.Wait == nil {
+			t.Errorf("%s: read %+v", mode, found)
+		}
+		expectTrail(t, s, f.ID, "creator", mode)
 	}
 }
 
