@@ -25,7 +25,7 @@ type goalsCommand struct {
 	Pool        int           `help:"Database connections of the plain handler." default:"32"`
 	Clients     []int         `help:"Clients of pgbench among which it is at its best." default:"8,32,64,128"`
 	Connections int           `help:"Connections under which memory is read." default:"1024"`
-	Settle      time.Duration `help:"How long a server rests between a load and a look at what it holds: longer than the two minutes after which Go collects an idle process, and the while in which it then gives memory back." default:"165s"`
+	Settle      time.Duration `help:"How long a server rests between a load and a look at what it holds: longer than it takes to find itself idle and to give memory back." default:"60s"`
 	Markdown    bool          `help:"Print the tables as Markdown."`
 	Results     string        `help:"Folder for the results as JSON." default:"bench/results"`
 }

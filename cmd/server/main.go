@@ -31,27 +31,9 @@ type cli struct {
 	OpenAPI     openapiCommand     `cmd:"" name:"openapi" help:"Print the API's contract."`
 }
 
-// ballastBytes is memory that is never touched, and so takes none: it counts as in use when Go decides how far the heap may
-// grow before it is collected. A server has little in use, and collecting it at each doubling takes a good part of a busy
-// one's time; to collect at a fixed multiple instead would take too much memory under a thousand connections.
-const ballastBytes = 24 << 20
-
-// leastThreads is how many threads run the program's code at a time, at least. On a small machine all of them may be busy with
-// requests when the database answers a batch, and everybody waits until one looks for news; of more than there are
-// processors, one is idle and looks at once, and the system makes room for it.
-const leastThreads = 4
-
-// useThreads sees to leastThreads. Where GOMAXPROCS is set, that decides; and a process that is given less time than the
-// machine's processors have would only have used up its share sooner.
-func useThreads() {
-	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) == runtime.NumCPU() {
-		runtime.GOMAXPROCS(max(leastThreads, runtime.NumCPU()))
-	}
-}
-
 func main() {
 	useThreads()
-	ballast := make([]byte, ballastBytes)
+	ballast := newBallast()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	stop()

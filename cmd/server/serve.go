@@ -106,13 +106,14 @@ func (c *serveCommand) serve(ctx context.Context, api *httpapi.Server, db *datab
 	}
 	defer stopMetrics()
 	serving, done := context.WithCancel(ctx)
-	var keys sync.WaitGroup
+	var beside sync.WaitGroup
+	beside.Go(func() { giveBackAll(serving) })
 	if keyless {
-		keys.Go(func() { firstCallbackKey(serving, db, log) })
+		beside.Go(func() { firstCallbackKey(serving, db, log) })
 	}
 	err = c.listenAndServe(ctx, api, log)
 	done()
-	keys.Wait()
+	beside.Wait()
 	return err
 }
 
