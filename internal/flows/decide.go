@@ -176,7 +176,7 @@ func (a Create) apply(d *decision) error {
 		}
 	}
 	d.change.Created = true
-	d.addEvent(EventCreated, encode(payloadCreated{a.ControllerID, a.Goal, f.CurrentStep, a.State, a.Labels, a.RequesterOrigin}))
+	d.addEvent(EventCreated, payloadCreated(a, f))
 	if a.Mode == Mirrored {
 		return Start{}.apply(d)
 	}
@@ -198,7 +198,7 @@ func (a Finish) apply(d *decision) error {
 	if err := d.merge(a.FinalState); err != nil {
 		return err
 	}
-	d.record(EventFinished, encode(payloadFinished(a)))
+	d.record(EventFinished, payloadFinished(a.FinalState))
 	return nil
 }
 
@@ -210,8 +210,8 @@ func (d *decision) fail(reason string) error {
 	if err := d.move(VerbFail); err != nil {
 		return err
 	}
-	d.flow.State = mergeOwn(d.flow.State, encode(ownFailure{failure{reason, FormatTime(d.now)}}))
-	d.record(EventFailed, encode(payloadFailed{reason}))
+	d.flow.State = mergeOwn(d.flow.State, ownFailure(reason, d.now))
+	d.record(EventFailed, payloadFailed(reason))
 	return nil
 }
 
@@ -221,7 +221,7 @@ func (d *decision) cancel(reason *string) error {
 	if err := d.move(VerbCancel); err != nil {
 		return err
 	}
-	d.record(EventCancelled, encode(payloadReason{reason}))
+	d.record(EventCancelled, payloadReason(reason))
 	return nil
 }
 
@@ -230,7 +230,7 @@ func (a RequestCancel) apply(d *decision) error {
 		return nil // it has ended, or the intent is set: a repeat changes nothing
 	}
 	d.flow.CancelRequested = true
-	d.record(EventCancelRequested, encode(payloadReason(a)))
+	d.record(EventCancelRequested, payloadReason(a.Reason))
 	if d.inFlight() {
 		return nil
 	}
@@ -259,7 +259,7 @@ func (a UpdateState) apply(d *decision) error {
 	if err := d.setLabels(a.Labels); err != nil {
 		return err
 	}
-	d.record(EventStateUpdated, encode(payloadStateUpdated{a.Patch, a.CurrentStep, a.Goal, a.Labels}))
+	d.record(EventStateUpdated, payloadStateUpdated(a))
 	return nil
 }
 
@@ -289,7 +289,7 @@ func (a ObserveStep) apply(d *decision) error {
 	step := a.onto(recorded, d)
 	d.change.Step, d.change.StepCreated = step, recorded == nil
 	d.count(recorded, step)
-	d.addEvent(EventStepObserved, encode(payloadStepObserved{step.RunID, step.Status, step.Runtime}))
+	d.addEvent(EventStepObserved, payloadStepObserved(step))
 	if d.flow.Status == Running && d.flow.CancelRequested && !d.inFlight() {
 		return d.cancel(nil)
 	}

@@ -17,7 +17,7 @@ func (a SetWait) apply(d *decision) error {
 		return err
 	}
 	d.flow.Wait, d.change.Began = wait, wait
-	d.record(EventWaiting, encode(payloadWaiting{EncodeWait(wait, nil)}))
+	d.record(EventWaiting, payloadWaiting(wait))
 	return d.endIfHappened()
 }
 
@@ -163,7 +163,7 @@ func (a EndByCallback) apply(d *decision) error {
 	if a.Rejected {
 		by.Outcome = OutcomeRejected
 	}
-	return d.endWait(by, ActorCallback, encode(ownResumeEvent{orNull(a.Payload)}))
+	return d.endWait(by, ActorCallback, ownResumeEvent(a.Payload))
 }
 
 func (a Resume) apply(d *decision) error {
@@ -186,7 +186,7 @@ func (d *decision) endByEvent(event *ExternalEvent, condition int) error {
 	d.traceparent = event.Traceparent
 	id := event.ID // a copy, so that the flow does not hold on to the payload
 	by := ResumedBy{Kind: ResumedByEvent, Outcome: OutcomeResumed, Condition: d.flow.Wait.index(condition), EventID: &id}
-	return d.endWait(by, ActorExternalEvent, encode(ownResumeEvent{orNull(event.Payload)}))
+	return d.endWait(by, ActorExternalEvent, ownResumeEvent(event.Payload))
 }
 
 func (d *decision) endByTimeout() error {
@@ -226,12 +226,5 @@ func (d *decision) endWait(by ResumedBy, actor string, patch json.RawMessage) er
 func (d *decision) resumed(by ResumedBy, patch json.RawMessage) {
 	by.At = d.now
 	d.flow.ResumedBy = &by
-	d.record(EventResumed, encode(payloadResumed{patch, encodeCause(&by, d.change.Ended.Generation)}))
-}
-
-func orNull(payload json.RawMessage) json.RawMessage {
-	if payload == nil {
-		return json.RawMessage("null")
-	}
-	return payload
+	d.record(EventResumed, payloadResumed(patch, &by, d.change.Ended.Generation))
 }

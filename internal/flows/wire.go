@@ -1,7 +1,6 @@
 package flows
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -30,101 +29,97 @@ func AppendTime(out []byte, t time.Time) []byte {
 	return append(out, 'Z')
 }
 
+// What is read back has types of its own.
 type wireWait struct {
 	wireCondition
-	Conditions  []wireCondition `json:"conditions,omitempty"`
-	Timeout     *wireTimeout    `json:"timeout,omitempty"`
+	Conditions  []wireCondition `json:"conditions"`
+	Timeout     *wireTimeout    `json:"timeout"`
 	Generation  int64           `json:"generation"`
 	Since       string          `json:"since"`
-	Details     json.RawMessage `json:"details,omitempty"`
-	CallbackKey string          `json:"callback_key,omitempty"` // stored only
+	Details     json.RawMessage `json:"details"`
+	CallbackKey string          `json:"callback_key"` // stored only
 }
 
 type wireCondition struct {
 	Kind          WaitKind    `json:"kind"`
-	At            string      `json:"at,omitempty"`
-	Topic         *string     `json:"topic,omitempty"`
-	CorrelationID *string     `json:"correlation_id,omitempty"`
-	URL           string      `json:"url,omitempty"` // shown only
-	Verify        *wireVerify `json:"verify,omitempty"`
+	At            string      `json:"at"`
+	Topic         *string     `json:"topic"`
+	CorrelationID *string     `json:"correlation_id"`
+	Verify        *wireVerify `json:"verify"`
 }
 
 type wireVerify struct {
 	Scheme string `json:"scheme"`
-	Header string `json:"header,omitempty"`
-	Secret string `json:"secret,omitempty"` // stored only
+	Header string `json:"header"`
+	Secret string `json:"secret"` // stored only
 }
 
 type wireTimeout struct {
 	At         string          `json:"at"`
 	OnTimeout  TimeoutAction   `json:"on_timeout"`
-	StatePatch json.RawMessage `json:"state_patch,omitempty"`
+	StatePatch json.RawMessage `json:"state_patch"`
 }
 
 // EncodeWait writes a wait as callers see it, null for none: without secrets, and without the URLs of its callbacks
 // unless url makes them, from the index of the condition.
 func EncodeWait(w *Wait, url func(condition int) string) json.RawMessage {
-	if w == nil {
-		return json.RawMessage("null")
-	}
-	out := wireOf(w)
-	for i, c := range w.Conditions {
-		one := &out.wireCondition
-		if w.Kind == WaitAnyOf {
-			one = &out.Conditions[i]
-		}
-		if c.Kind == WaitCallback && url != nil {
-			one.URL = url(i)
-		}
-	}
-	return encode(out)
+	return encodeWait(w, url, false)
 }
 
 // StoreWait writes a wait with everything that belongs to it, for the stores; null for none.
-func StoreWait(w *Wait) json.RawMessage {
+func StoreWait(w *Wait) json.RawMessage { return encodeWait(w, nil, true) }
+
+func encodeWait(w *Wait, url func(condition int) string, stored bool) json.RawMessage {
 	if w == nil {
 		return json.RawMessage("null")
 	}
-	out := wireOf(w)
-	out.CallbackKey = w.CallbackKey
-	for i, c := range w.Conditions {
-		if c.Verify == nil {
-			continue
-		}
-		if w.Kind == WaitAnyOf {
-			out.Conditions[i].Verify.Secret = c.Verify.Secret
-		} else {
-			out.Verify.Secret = c.Verify.Secret
-		}
-	}
-	return encode(out)
-}
-
-func wireOf(w *Wait) wireWait {
-	out := wireWait{Details: w.Details, Generation: w.Generation, Since: FormatTime(w.Since)}
-	out.Kind = w.Kind
-	for _, c := range w.Conditions {
-		one := wireCondition{Kind: c.Kind}
-		switch c.Kind {
-		case WaitTimer:
-			one.At = FormatTime(c.At)
-		case WaitExternalEvent:
-			one.Topic, one.CorrelationID = &c.Pair.Topic, &c.Pair.CorrelationID
-		case WaitCallback:
-			if c.Verify != nil {
-				one.Verify = &wireVerify{Scheme: c.Verify.Scheme, Header: c.Verify.Header}
+	o := newObject().text("kind", string(w.Kind))
+	if w.Kind == WaitAnyOf {
+		o.name("conditions")
+		o.out = append(o.out, '[')
+		for i, c := range w.Conditions {
+			if i > 0 {
+				o.out = append(o.out, ',')
 			}
+			one := newObject().text("kind", string(c.Kind))
+			one.condition(c, i, url, stored)
+			o.out = append(o.out, one.end()...)
 		}
-		if w.Kind == WaitAnyOf {
-			out.Conditions = append(out.Conditions, one)
-		} else {
-			out.wireCondition = one
+		o.out = append(o.out, ']')
+	} else {
+		for i, c := range w.Conditions {
+			o.condition(c, i, url, stored)
 		}
 	}
 	if t := w.Timeout; t != nil {
-		out.Timeout = &wireTimeout{FormatTime(t.At), t.Then, t.Patch}
+		o.json("timeout", newObject().time("at", t.At).text("on_timeout", string(t.Then)).jsonIf("state_patch", t.Patch).end())
 	}
-	return out
+	o.number("generation", w.Generation).time("since", w.Since).jsonIf("details", w.Details)
+	if stored {
+		o.textIf("callback_key", w.CallbackKey)
+	}
+	return o.end()
+}
+
+// condition writes a condition but for its kind.
+func (o *object) condition(c Condition, index int, url func(int) string, stored bool) {
+	switch c.Kind {
+	case WaitTimer:
+		o.time("at", c.At)
+	case WaitExternalEvent:
+		o.text("topic", c.Pair.Topic).text("correlation_id", c.Pair.CorrelationID)
+	case WaitCallback:
+		if url != nil {
+			o.textIf("url", url(index))
+		}
+		if v := c.Verify; v != nil {
+			verify := newObject().text("scheme", v.Scheme).textIf("header", v.Header)
+			if stored {
+				verify.textIf("secret", v.Secret)
+			}
+			o.json("verify", verify.end())
+		}
+	}
 }
 
 // LoadWait reads what [StoreWait] wrote.
@@ -179,7 +174,7 @@ type wireResumedBy struct {
 	Outcome   ResumeOutcome `json:"outcome"`
 	At        string        `json:"at"`
 	Condition *int          `json:"condition"`
-	EventID   *uuid.UUID    `json:"event_id,omitempty"`
+	EventID   *uuid.UUID    `json:"event_id"`
 }
 
 // EncodeResumedBy writes how a wait ended as JSON, null for none.
@@ -187,17 +182,20 @@ func EncodeResumedBy(r *ResumedBy) json.RawMessage {
 	if r == nil {
 		return json.RawMessage("null")
 	}
-	return encode(wireResumedBy{r.Kind, r.Outcome, FormatTime(r.At), r.Condition, r.EventID})
+	return resumedBy(r).end()
 }
 
-// encodeCause writes what ended a wait, for the trail: with the generation of the wait, which tells it from every other.
-func encodeCause(r *ResumedBy, generation int64) json.RawMessage {
-	return encode(wireCause{wireResumedBy{r.Kind, r.Outcome, FormatTime(r.At), r.Condition, r.EventID}, generation})
-}
-
-type wireCause struct {
-	wireResumedBy
-	Generation int64 `json:"generation"`
+func resumedBy(r *ResumedBy) *object {
+	o := newObject().text("kind", string(r.Kind)).text("outcome", string(r.Outcome)).time("at", r.At)
+	if r.Condition == nil {
+		o.json("condition", json.RawMessage("null"))
+	} else {
+		o.number("condition", int64(*r.Condition))
+	}
+	if r.EventID != nil {
+		o.text("event_id", r.EventID.String())
+	}
+	return o
 }
 
 // DecodeResumedBy reads what [EncodeResumedBy] wrote.
@@ -223,62 +221,53 @@ func wrapDecode(what string, err error) error {
 // The payloads of the audit events. What was not given is null, except a patch, which is left out: a null patch is a
 // patch. created and state_updated carry more than their core members only where the caller sent more, so that the
 // trail alone tells the whole story.
-type (
-	payloadCreated struct {
-		ControllerID    string            `json:"controller_id"`
-		Goal            string            `json:"goal"`
-		CurrentStep     string            `json:"current_step"`
-		State           json.RawMessage   `json:"state,omitempty"`
-		Labels          map[string]string `json:"labels,omitempty"`
-		RequesterOrigin string            `json:"requester_origin,omitempty"`
-	}
-	payloadWaiting struct {
-		Wait json.RawMessage `json:"wait"`
-	}
-	payloadResumed struct {
-		StatePatch json.RawMessage `json:"state_patch,omitempty"`
-		Cause      json.RawMessage `json:"cause"`
-	}
-	payloadFinished struct {
-		FinalState json.RawMessage `json:"final_state,omitempty"`
-	}
-	payloadFailed struct {
-		Reason string `json:"reason"`
-	}
-	payloadReason struct {
-		Reason *string `json:"reason"`
-	}
-	payloadStateUpdated struct {
-		Patch    json.RawMessage    `json:"patch,omitempty"`
-		NextStep *string            `json:"next_step"`
-		Goal     *string            `json:"goal,omitempty"`
-		Labels   map[string]*string `json:"labels,omitempty"`
-	}
-	payloadStepObserved struct {
-		RunID   string     `json:"run_id"`
-		Status  StepStatus `json:"status"`
-		Runtime Mode       `json:"runtime"`
-	}
-	ownResumeEvent struct {
-		ResumeEvent json.RawMessage `json:"resume_event"`
-	}
-	failure struct {
-		Reason string `json:"reason"`
-		At     string `json:"at"`
-	}
-	ownFailure struct {
-		Failure failure `json:"failure"`
-	}
-)
 
-// encode marshals one of the types of this file, the caller's JSON unescaped. They hold strings and JSON that the guard
-// has let through, so it cannot fail; a fault in that promise is a panic here, not a half-written trail.
-func encode(v any) json.RawMessage {
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
-		panic(fmt.Sprintf("flows: encoding %T: %v", v, err))
+func payloadCreated(a Create, f *Flow) json.RawMessage {
+	return newObject().text("controller_id", a.ControllerID).text("goal", a.Goal).text("current_step", f.CurrentStep).
+		jsonIf("state", a.State).other("labels", a.Labels, len(a.Labels)).textIf("requester_origin", a.RequesterOrigin).end()
+}
+
+func payloadWaiting(w *Wait) json.RawMessage {
+	return newObject().json("wait", EncodeWait(w, nil)).end()
+}
+
+// payloadResumed has the generation of the wait with what ended it: that tells it from every other.
+func payloadResumed(patch json.RawMessage, by *ResumedBy, generation int64) json.RawMessage {
+	return newObject().jsonIf("state_patch", patch).json("cause", resumedBy(by).number("generation", generation).end()).end()
+}
+
+func payloadFinished(finalState json.RawMessage) json.RawMessage {
+	return newObject().jsonIf("final_state", finalState).end()
+}
+
+func payloadFailed(reason string) json.RawMessage { return newObject().text("reason", reason).end() }
+
+// payloadReason is that of cancel_requested and cancelled.
+func payloadReason(reason *string) json.RawMessage {
+	return newObject().textOrNull("reason", reason).end()
+}
+
+func payloadStateUpdated(a UpdateState) json.RawMessage {
+	o := newObject().jsonIf("patch", a.Patch).textOrNull("next_step", a.CurrentStep)
+	if a.Goal != nil {
+		o.text("goal", *a.Goal)
 	}
-	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
+	return o.other("labels", a.Labels, len(a.Labels)).end()
+}
+
+func payloadStepObserved(s *Step) json.RawMessage {
+	return newObject().text("run_id", s.RunID).text("status", string(s.Status)).text("runtime", string(s.Runtime)).end()
+}
+
+// What the service itself adds to a state.
+
+func ownResumeEvent(payload json.RawMessage) json.RawMessage {
+	if payload == nil {
+		payload = json.RawMessage("null")
+	}
+	return newObject().json("resume_event", payload).end()
+}
+
+func ownFailure(reason string, at time.Time) json.RawMessage {
+	return newObject().json("failure", newObject().text("reason", reason).time("at", at).end()).end()
 }
