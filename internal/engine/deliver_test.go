@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,6 +74,24 @@ func TestExactlyOneHandIsDeliveredAtOnce(t *testing.T) {
 		r.crowd(store.MatchLimit)
 		if event := r.publish(publication(paid, 1, 0)); event.Outcome != flows.EventDelivered || event.FlowCount != store.MatchLimit {
 			r.Errorf("answered with %s, %d flows", event.Outcome, event.FlowCount)
+		}
+	})
+}
+
+// Waits may have begun at a later time than the event comes in, where a clock has been put back, or a server's runs behind
+// that of the one before.
+func TestCrowdIsResumedAfterTheClockWentBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var back atomic.Int64
+		r := newRig(t, engine.Options{}, func() time.Time { return time.Now().Add(-time.Duration(back.Load())) })
+		waiting := r.crowd(crowd)
+		back.Store(int64(10 * time.Second))
+		p := publication(paid, 1, 0)
+		r.publish(p)
+		synctest.Wait()
+		r.fate(p, flows.EventDelivered, crowd)
+		for _, id := range waiting {
+			r.wantEvent(id, p)
 		}
 	})
 }

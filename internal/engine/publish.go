@@ -93,6 +93,9 @@ func (w *workspace) publish(p *Publication) (Published, error) {
 		}
 	}
 	candidates, more := w.waiting(matchOf(&event)), w.recorded.More[matchOf(&event)]
+	if last := w.recorded.Latest[matchOf(&event)]; more && last.After(event.At) {
+		event.At = last // all of them wait already, whatever the clock says: see goOn
+	}
 	if target != nil {
 		candidates, more = []uuid.UUID{target.ID}, false
 	}

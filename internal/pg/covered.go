@@ -2,6 +2,7 @@ package pg
 
 import (
 	"slices"
+	"time"
 
 	"taskflow/internal/flows"
 	"taskflow/internal/store"
@@ -36,7 +37,7 @@ order by f.id for update`
 
 	// loadCoveredMore is loadMore of flows that are covered; n counts the pairs from 1.
 	loadCoveredMore = `
-select p.n from unnest($1::text[], $2::text[], $3::text[], $4::bool[])
+select p.n, ` + latestAwaiting + ` as latest from unnest($1::text[], $2::text[], $3::text[], $4::bool[])
     with ordinality as p(topic, correlation_id, owner, exact, n)
 where exists (select` + coveredAwaiting + ` offset $5 limit 1)`
 
@@ -101,9 +102,17 @@ func coveredSteps(need *store.Need) []any {
 	return []any{ids, runs, owner, exact}
 }
 
-func queueLoadCoveredMore(batch *pgx.Batch, matches []store.Match, more map[store.Match]bool) {
-	batch.Queue(loadCoveredMore, append(matchArgs(matches), store.MatchLimit)...).Query(each(pgx.RowTo[int64],
-		func(n int64) { more[matches[n-1]] = true }))
+func queueLoadCoveredMore(batch *pgx.Batch, matches []store.Match, snapshot *store.Snapshot) {
+	batch.Queue(loadCoveredMore, append(matchArgs(matches), store.MatchLimit)...).Query(each(pgx.RowToStructByName[coveredCrowd],
+		func(c coveredCrowd) {
+			snapshot.More[matches[c.N-1]], snapshot.Latest[matches[c.N-1]] = true, c.Latest.UTC()
+		}))
+}
+
+// coveredCrowd is a match, counted from 1, that is a crowd.
+type coveredCrowd struct {
+	N      int64
+	Latest time.Time
 }
 
 func queueLoadOpen(batch *pgx.Batch, callers []string, snapshot *store.Snapshot) {

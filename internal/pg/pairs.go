@@ -26,6 +26,9 @@ const (
         where a.topic = p.topic and a.correlation_id = p.correlation_id
             and (select f.waiting_since from flows f where f.id = a.flow_id) = a.since`
 
+	// latestAwaiting is when the last wait for a pair p began, those included that the release before has left behind.
+	latestAwaiting = `(select max(a.since) from awaited a where a.topic = p.topic and a.correlation_id = p.correlation_id)`
+
 	// What has not expired is found first and put in order then: no index has both. mine are the owners of the flows that
 	// the events may be for.
 	loadBuffered = `
@@ -48,7 +51,7 @@ join external_events x on x.id = oldest.id`
 	// Asked before the flows are read: some may have gone by then, and then it says too much, which costs a transaction
 	// that finds none. Asked afterwards it could say too little.
 	loadMore = `
-select p.topic, p.correlation_id from unnest($1::text[], $2::text[]) as p(topic, correlation_id)
+select p.topic, p.correlation_id, ` + latestAwaiting + ` as latest from unnest($1::text[], $2::text[]) as p(topic, correlation_id)
 where exists (select` + awaiting + ` offset $3 limit 1)`
 
 	// loadFlowsAndWaiting is loadFlows with the flows that wait for pairs: one statement, so one order of locks. A flow
@@ -110,16 +113,24 @@ func queueLoadPairs(batch *pgx.Batch, need store.Need, snapshot *store.Snapshot)
 			return err
 		})
 	}
-	snapshot.More = make(map[store.Match]bool)
+	snapshot.More, snapshot.Latest = make(map[store.Match]bool), make(map[store.Match]time.Time)
 	switch {
 	case len(need.Match) == 0:
 	case narrowed(&need):
-		queueLoadCoveredMore(batch, need.Match, snapshot.More)
+		queueLoadCoveredMore(batch, need.Match, snapshot)
 	default:
 		topics, correlations := pairColumns(pairsOf(need.Match))
-		batch.Queue(loadMore, topics, correlations, store.MatchLimit).Query(each(pgx.RowToStructByPos[flows.Pair],
-			func(p flows.Pair) { snapshot.More[store.Match{Pair: p, Owners: flows.Everyone}] = true }))
+		batch.Queue(loadMore, topics, correlations, store.MatchLimit).Query(each(pgx.RowToStructByName[crowd], func(c crowd) {
+			m := store.Match{Pair: flows.Pair{Topic: c.Topic, CorrelationID: c.CorrelationID}, Owners: flows.Everyone}
+			snapshot.More[m], snapshot.Latest[m] = true, c.Latest.UTC()
+		}))
 	}
+}
+
+// crowd is a pair that more flows wait for than one transaction takes.
+type crowd struct {
+	Topic, CorrelationID string
+	Latest               time.Time
 }
 
 // matchWaiting fills in Waiting: of the flows that were locked, those that wait for the pairs now.
@@ -151,6 +162,9 @@ func matchWaiting(matches []store.Match, snapshot *store.Snapshot) {
 			return cmp.Or(snapshot.Flows[a].Wait.Since.Compare(snapshot.Flows[b].Wait.Since), compareIDs(a, b))
 		})
 		if len(ids) > store.MatchLimit { // with flows that were asked for by id
+			if last := snapshot.Flows[ids[len(ids)-1]].Wait.Since; last.After(snapshot.Latest[p]) {
+				snapshot.Latest[p] = last
+			}
 			snapshot.Waiting[p], snapshot.More[p] = ids[:store.MatchLimit], true
 		}
 	}

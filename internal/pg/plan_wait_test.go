@@ -84,7 +84,7 @@ func TestPlansOfWaits(t *testing.T) {
 		"waiting":          {"load waiting", []any{none, hot, hot, 500}, "awaited_pkey", 2*510 + 500, 0},
 		"waiting and more": {"load waiting", []any{few, hot, hot, 2}, "awaited_pkey", 2*12 + 4, 0},
 		"waiting for none": {"load waiting", []any{few, hot, []string{"cold"}, 500}, "awaited_pkey", 2, 0},
-		"more":             {"load more", []any{hot, hot, 500}, "awaited_pkey", 2 * 511, 0},
+		"more":             {"load more", []any{hot, hot, 500}, "awaited_pkey", 2*511 + 1, 0},
 		"buffered":         {"load buffered", []any{hot, hot, 500, few, []string{"agent:a"}}, "external_events_kept", 1500, 1000},
 		"nothing buffered": {"load buffered", []any{hot, []string{"cold"}, 500, few, []string{}}, "external_events_kept", 0, 0},
 		"events by id":     {"load external events", []any{[][16]byte{receipt, uuid.New()}}, "external_events_pkey", 1, 0},

@@ -24,6 +24,7 @@ func (t *tx) Load(need store.Need) (store.Snapshot, error) {
 		Buffered: make(map[flows.Pair][]*flows.ExternalEvent, len(need.Await)),
 		Waiting:  make(map[store.Match][]uuid.UUID, len(need.Match)),
 		More:     make(map[store.Match]bool),
+		Latest:   make(map[store.Match]time.Time),
 		Events:   make(map[uuid.UUID]*flows.ExternalEvent, len(need.Events)),
 	}
 	for _, key := range need.Answers {
@@ -116,11 +117,20 @@ func (t *tx) loadWaiting(s *store.Snapshot, m store.Match) {
 		if len(waiting) == min(len(ids), store.MatchLimit) {
 			s.Waiting[m] = waiting
 			if len(ids) > store.MatchLimit {
-				s.More[m] = true
+				s.More[m], s.Latest[m] = true, t.latest(m.Pair)
 			}
 			return
 		}
 	}
+}
+
+const selectLatest = `SELECT coalesce(max(since), 0) FROM awaited WHERE topic = ? AND correlation_id = ?`
+
+// latest is when the last wait for a pair began, by awaited.
+func (t *tx) latest(p flows.Pair) time.Time {
+	var since int64
+	t.found(func(r row) error { return r.Scan(&since) }, selectLatest, p.Topic, p.CorrelationID)
+	return time.UnixMicro(since).UTC()
 }
 
 const selectDue = `

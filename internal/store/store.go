@@ -181,9 +181,11 @@ type Snapshot struct {
 	// each pair and sender's Owners. Some may have expired, but none stands in the way of one that has not.
 	Buffered map[flows.Pair][]*flows.ExternalEvent
 	// Waiting are the flows that wait for the pairs of Need.Match, the longest first; each is in Flows too. More says
-	// that there are others.
+	// that there are others, and Latest, of those that More has, when the last of all waits for the pair began, whoever's
+	// it is; it may say too late a time.
 	Waiting map[Match][]uuid.UUID
 	More    map[Match]bool
+	Latest  map[Match]time.Time
 	// Events are those of Need.Events that exist.
 	Events map[uuid.UUID]*flows.ExternalEvent
 	// Open are how many flows that have not ended each of Need.Callers has created; 0 may be missing.

@@ -155,6 +155,9 @@ func testMatchLimit(t *testing.T, s store.Store) {
 	if len(got) != n || got[0] != n+2 || got[1] != 0 || got[n-1] != n-2 || !snapshot.More[store.Match{Pair: p, Owners: flows.Everyone}] {
 		t.Errorf("%d wait, from %d to %d, more %v", len(got), got[0], got[len(got)-1], snapshot.More[store.Match{Pair: p, Owners: flows.Everyone}])
 	}
+	if latest := snapshot.Latest[store.Match{Pair: p, Owners: flows.Everyone}]; !latest.Equal(last.Wait.Since) {
+		t.Errorf("the last of all waits began at %v, want %v", latest, last.Wait.Since)
+	}
 	if snapshot.More[store.Match{Pair: pair("u", "c"), Owners: flows.Everyone}] || len(snapshot.Waiting[store.Match{Pair: pair("u", "c"), Owners: flows.Everyone}]) != 1 {
 		t.Errorf("the other pair: %d wait, more %v", len(snapshot.Waiting[store.Match{Pair: pair("u", "c"), Owners: flows.Everyone}]), snapshot.More[store.Match{Pair: pair("u", "c"), Owners: flows.Everyone}])
 	}

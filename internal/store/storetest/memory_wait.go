@@ -24,6 +24,7 @@ func (m *Memory) snapshot(need store.Need) store.Snapshot {
 		Buffered: map[flows.Pair][]*flows.ExternalEvent{},
 		Waiting:  map[store.Match][]uuid.UUID{},
 		More:     map[store.Match]bool{},
+		Latest:   map[store.Match]time.Time{},
 		Open:     map[string]int64{},
 		Events:   map[uuid.UUID]*flows.ExternalEvent{},
 	}
@@ -100,13 +101,23 @@ func (m *Memory) match(s *store.Snapshot, match store.Match) {
 	}
 	slices.SortFunc(list, func(a, b *flows.Flow) int { return byTime(a.Wait.Since, b.Wait.Since, a.ID, b.ID) })
 	if len(list) > store.MatchLimit {
-		list, s.More[match] = list[:store.MatchLimit], true
+		list, s.More[match], s.Latest[match] = list[:store.MatchLimit], true, m.latest(match.Pair)
 	}
 	s.Waiting[match] = nil
 	for _, f := range list {
 		s.Waiting[match] = append(s.Waiting[match], f.ID)
 		s.Flows[f.ID] = copyFlow(f)
 	}
+}
+
+// latest is when the last wait for a pair began.
+func (m *Memory) latest(pair flows.Pair) (since time.Time) {
+	for _, f := range m.flows {
+		if f.Wait != nil && slices.Contains(f.Wait.Pairs(), pair) && f.Wait.Since.After(since) {
+			since = f.Wait.Since
+		}
+	}
+	return since
 }
 
 // due reads the flows whose wait is due, the earliest first.

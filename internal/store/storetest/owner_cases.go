@@ -218,6 +218,9 @@ func testOwnedMatch(t *testing.T, s store.Store) {
 		if n := len(snapshot.Waiting[theirs]); n != store.MatchLimit || !snapshot.More[theirs] {
 			t.Errorf("%d of the others wait, more %v", n, snapshot.More[theirs])
 		}
+		if f := snapshot.Flows[snapshot.Waiting[theirs][store.MatchLimit-1]]; snapshot.Latest[theirs].Before(f.Wait.Since) {
+			t.Errorf("the last of all waits began at %v, before that of a flow that was found", snapshot.Latest[theirs])
+		}
 		if nobody := (store.Match{Pair: p, Owners: "c*"}); len(snapshot.Waiting[nobody]) != 0 || snapshot.More[nobody] {
 			t.Errorf("for nobody: %v, more %v", snapshot.Waiting[nobody], snapshot.More[nobody])
 		}
