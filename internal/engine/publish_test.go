@@ -94,6 +94,35 @@ func (r *rig) wantEvent(id uuid.UUID, p engine.Publication) {
 	}
 }
 
+// Two batches of as many waits as one may have meet in one transaction, and each wait finds an event that is kept.
+func TestEveryWaitOfATransactionFindsAnEvent(t *testing.T) {
+	bubble(t, engine.Options{}, func(r *rig) {
+		const half = store.MatchLimit
+		var setUp, waits []engine.Command
+		var ids []uuid.UUID
+		for n := range 2 * half {
+			id := uuid.New()
+			ids = append(ids, id)
+			setUp = append(setUp, create(id), command(id, flows.Start{}))
+			waits = append(waits, command(id, await(paid)))
+			p := publication(paid, n, time.Hour)
+			p.Event.ID = uuid.New()
+			r.publish(p)
+		}
+		r.all(setUp...)
+		release := r.hold()
+		first, second := r.sendAll(r.Context(), waits[:half], nil), r.sendAll(r.Context(), waits[half:], nil)
+		before := r.faulty.Updates()
+		release()
+		<-first.done
+		<-second.done
+		r.wantUpdates(before, 1)
+		for _, id := range ids {
+			r.wantResumed("by an event that was kept", id, flows.ResumedByEvent)
+		}
+	})
+}
+
 func TestPublishResumesWhoeverWaits(t *testing.T) {
 	bubble(t, engine.Options{}, func(r *rig) {
 		first, second := r.begin(await(paid)), r.begin(await(paid))

@@ -36,16 +36,16 @@ with mine as materialized (
     select f.owner_session_key as owner from flows f where f.id = any($4::uuid[])
     union select owner from unnest($5::text[]) as u(owner))
 select ` + externalColumns + `
-from unnest($1::text[], $2::text[]) as p(topic, correlation_id)
+from unnest($1::text[], $2::text[], $3::int[]) as p(topic, correlation_id, most)
 cross join lateral (
     select alive.id from (
-        select e.id, row_number() over (partition by e.owners order by e.at, e.id) as n from external_events e
+        select e.id, row_number() over (partition by e.owners, e.flow_id order by e.at, e.id) as n from external_events e
         where e.topic = p.topic and e.correlation_id = p.correlation_id and e.outcome = 'buffered'
             and e.expires_at > (select clock_timestamp()) and (e.flow_id is null or e.flow_id = any($4::uuid[]))
             and (e.owners = '*' or exists (select from mine where mine.owner = e.owners
                 or right(e.owners, 1) = '*' and starts_with(mine.owner, left(e.owners, -1))))
         offset 0) alive
-    where alive.n <= $3) oldest
+    where alive.n <= p.most) oldest
 join external_events x on x.id = oldest.id`
 
 	// Asked before the flows are read: some may have gone by then, and then it says too much, which costs a transaction
@@ -101,7 +101,12 @@ func queueLoadPairs(batch *pgx.Batch, need store.Need, snapshot *store.Snapshot)
 	snapshot.Buffered = make(map[flows.Pair][]*flows.ExternalEvent)
 	if len(need.Await) > 0 {
 		topics, correlations := pairColumns(need.Await)
-		batch.Queue(loadBuffered, topics, correlations, store.MatchLimit, distinct(named(&need)), need.Creating).Query(func(rows pgx.Rows) error {
+		limits := store.KeptLimits(need.Await)
+		most := make([]int32, len(topics))
+		for i := range topics {
+			most[i] = int32(limits[flows.Pair{Topic: topics[i], CorrelationID: correlations[i]}])
+		}
+		batch.Queue(loadBuffered, topics, correlations, most, distinct(named(&need)), need.Creating).Query(func(rows pgx.Rows) error {
 			err := each(scanExternalEvent, func(e *flows.ExternalEvent) {
 				snapshot.Buffered[e.Pair] = append(snapshot.Buffered[e.Pair], e)
 			})(rows)

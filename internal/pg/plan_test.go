@@ -131,7 +131,7 @@ func literals(args []any) string {
 			list[i] = quote("{" + strings.Join(ids, ",") + "}")
 		case []string:
 			list[i] = quote("{" + strings.Join(v, ",") + "}")
-		case []bool:
+		case []bool, []int32:
 			list[i] = quote("{" + strings.Trim(strings.ReplaceAll(fmt.Sprint(v), " ", ","), "[]") + "}")
 		case [][]byte:
 			list[i] = quote(fmt.Sprintf(`{"\\x%x"}`, v[0]))

@@ -67,7 +67,7 @@ func TestPlansOfWaits(t *testing.T) {
 	hot, soon, long := []string{"hot"}, time.Now().Add(time.Hour), time.Now().Add(-100*24*time.Hour)
 	few := [][16]byte{uuid.MustParse("eeeeeeee-0000-7000-8000-000000000001"), uuid.New()}
 	receipt := uuid.MustParse(query[string](t, conn, "select id::text from external_events offset 7 limit 1"))
-	none := [][16]byte{}
+	none, most := [][16]byte{}, []int32{500}
 	for name, c := range map[string]struct {
 		statement       string
 		args            []any
@@ -85,8 +85,8 @@ func TestPlansOfWaits(t *testing.T) {
 		"waiting and more": {"load waiting", []any{few, hot, hot, 2}, "awaited_pkey", 2*12 + 4, 0},
 		"waiting for none": {"load waiting", []any{few, hot, []string{"cold"}, 500}, "awaited_pkey", 2, 0},
 		"more":             {"load more", []any{hot, hot, 500}, "awaited_pkey", 2*511 + 1, 0},
-		"buffered":         {"load buffered", []any{hot, hot, 500, few, []string{"agent:a"}}, "external_events_kept", 1500, 1000},
-		"nothing buffered": {"load buffered", []any{hot, []string{"cold"}, 500, few, []string{}}, "external_events_kept", 0, 0},
+		"buffered":         {"load buffered", []any{hot, hot, most, few, []string{"agent:a"}}, "external_events_kept", 1500, 1000},
+		"nothing buffered": {"load buffered", []any{hot, []string{"cold"}, most, few, []string{}}, "external_events_kept", 0, 0},
 		"events by id":     {"load external events", []any{[][16]byte{receipt, uuid.New()}}, "external_events_pkey", 1, 0},
 		"receipt":          {"select receipt", []any{[16]byte(receipt)}, "external_events_pkey", 1, 0},
 		"delivering":       {"delivering", []any{5}, "external_events_delivering", 5, 0},

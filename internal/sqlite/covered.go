@@ -85,7 +85,7 @@ func (t *tx) awaiting(m store.Match, limit int) []uuid.UUID {
 const selectBuffered = `
 SELECT ` + externalColumns + ` FROM external_events WHERE id IN (
 	SELECT id FROM (
-		SELECT e.id, row_number() OVER (PARTITION BY e.owners ORDER BY e.at, e.id) AS n
+		SELECT e.id, row_number() OVER (PARTITION BY e.owners, e.flow_id ORDER BY e.at, e.id) AS n
 		FROM external_events e INDEXED BY external_events_buffered
 		WHERE e.outcome = 'buffered' AND e.topic = ? AND e.correlation_id = ? AND e.expires_at > ?
 			AND (e.flow_id IS NULL OR e.flow_id IN (SELECT unhex(value) FROM json_each(?)))
@@ -101,6 +101,7 @@ func (t *tx) loadBuffered(s *store.Snapshot, need *store.Need) {
 		ids = append(ids, o.ID)
 	}
 	these, mine := hexList(ids), ownersOf(s, need.Creating)
+	limits := store.KeptLimits(need.Await)
 	for _, pair := range need.Await {
 		if _, known := s.Buffered[pair]; known {
 			continue
@@ -110,7 +111,7 @@ func (t *tx) loadBuffered(s *store.Snapshot, need *store.Need) {
 			e := new(flows.ExternalEvent)
 			list = append(list, e)
 			return scanExternal(r, e)
-		}, selectBuffered, pair.Topic, pair.CorrelationID, s.Now.UnixMicro(), these, mine, store.MatchLimit)
+		}, selectBuffered, pair.Topic, pair.CorrelationID, s.Now.UnixMicro(), these, mine, limits[pair])
 		s.Buffered[pair] = list
 	}
 }

@@ -151,6 +151,22 @@ type Match struct {
 // MatchLimit is how many flows one transaction offers an external event to.
 const MatchLimit = 500
 
+// keptSpare are for those that expire between the load and the decision.
+const keptSpare = 100
+
+// KeptLimits is how many of the events that are kept for a pair are loaded: as many as there may be waits for it, as each ends
+// by one.
+func KeptLimits(await []flows.Pair) map[flows.Pair]int {
+	limits := make(map[flows.Pair]int, len(await))
+	for _, p := range await {
+		limits[p]++
+	}
+	for p, waits := range limits {
+		limits[p] = max(MatchLimit, waits+keptSpare)
+	}
+	return limits
+}
+
 // StepKey names a step.
 type StepKey struct {
 	FlowID uuid.UUID
@@ -177,8 +193,9 @@ type Snapshot struct {
 	Steps   map[StepKey]*flows.Step
 	Answers map[AnswerKey]*Answer
 	// Buffered are the kept events of Need.Await that are for any flow or for one of Need.Flows and Need.Owned, and whose
-	// sender covers everyone, one of Need.Creating or the owner of one of those flows; oldest first, at most MatchLimit of
-	// each pair and sender's Owners. Some may have expired, but none stands in the way of one that has not.
+	// sender covers everyone, one of Need.Creating or the owner of one of those flows; oldest first, at most KeptLimits of
+	// each pair, sender's Owners and flow that they are for. There are as many for each as Need.Await names the pair. Some
+	// may have expired, but none stands in the way of one that has not.
 	Buffered map[flows.Pair][]*flows.ExternalEvent
 	// Waiting are the flows that wait for the pairs of Need.Match, the longest first; each is in Flows too. More says
 	// that there are others, and Latest, of those that More has, when the last of all waits for the pair began, whoever's

@@ -29,6 +29,7 @@ func bufferedCases() []testCase {
 	return []testCase{
 		{"OldestFirst", "Buffered are the kept events of Need.Await, oldest first.", testBuffered},
 		{"Consumed", "ExternalEvents are inserted, or replace the one of the same id that Load found.", testConsumed},
+		{"ForEachWait", "There are as many for each as Need.Await names the pair.", testBufferedForEach},
 		{"Targets", "Buffered are those that are for any flow or for one of Need.Flows.", testBufferedTargets},
 		{"InTheWay", "Some may have expired, but none stands in the way of one that has not.", testInTheWay},
 		{"ByID", "Events are those of Need.Events that exist.", testEventsByID},
@@ -308,6 +309,35 @@ func testBufferedTargets(t *testing.T, s store.Store) {
 	expectBuffered(t, s, store.Need{Await: await, Flows: []uuid.UUID{flowID(2), flowID(3)}}, p, other, anyone)
 	expectBuffered(t, s, store.Need{Await: await, Flows: []uuid.UUID{flowID(1), flowID(2)}}, p, mine, other, anyone)
 	expectBuffered(t, s, store.Need{Await: await}, p, anyone)
+}
+
+// testBufferedForEach keeps as many events as there may be waits in a transaction, and as many older ones for one flow of it.
+func testBufferedForEach(t *testing.T, s store.Store) {
+	const n = 2 * store.MatchLimit
+	p, other := pair("t", "c"), pair("t", "d")
+	var list []flows.ExternalEvent
+	need := store.Need{Flows: []uuid.UUID{flowID(0), flowID(1)}, Await: []flows.Pair{other}}
+	for i := range n {
+		named, open := newReceipt(i, p), newReceipt(n+i, p)
+		named.FlowID = pointer(flowID(0))
+		list = append(list, named, open)
+		need.Await = append(need.Await, p)
+	}
+	kept := newReceipt(5000, other)
+	saveReceipts(t, s, append(list, kept)...)
+	create(t, s, newFlow(0), newFlow(1))
+	var named, open int
+	snapshot := load(t, s, need)
+	for _, e := range snapshot.Buffered[p] {
+		if e.FlowID == nil {
+			open++
+		} else {
+			named++
+		}
+	}
+	if named != n || open != n || len(snapshot.Buffered[other]) != 1 {
+		t.Errorf("%d for the flow, %d for any and %d of another pair are kept; want %d, %d and 1", named, open, len(snapshot.Buffered[other]), n, n)
+	}
 }
 
 // testInTheWay keeps more events than are read that the flow cannot have, before one that it can.

@@ -82,10 +82,18 @@ func (m *Memory) buffered(pair flows.Pair, need store.Need) []*flows.ExternalEve
 		}
 	}
 	slices.SortFunc(list, oldestEvent)
-	of := map[flows.Owners]int{}
+	type kind struct {
+		owners flows.Owners
+		flow   uuid.UUID // zero for any
+	}
+	of, limit := map[kind]int{}, store.KeptLimits(need.Await)[pair]
 	return slices.DeleteFunc(list, func(e *flows.ExternalEvent) bool {
-		of[e.Owners]++
-		return of[e.Owners] > store.MatchLimit
+		k := kind{owners: e.Owners}
+		if e.FlowID != nil {
+			k.flow = *e.FlowID
+		}
+		of[k]++
+		return of[k] > limit
 	})
 }
 

@@ -22,7 +22,7 @@ func ownerCases() []testCase {
 		{"Receipts", "A receipt is not seen where the caller does not cover all that its sender covers.", testOwnedReceipts},
 		{"Load", "Owned are looked at where they are covered.", testOwnedLoad},
 		{"Match", "The flows that wait for them and are covered are read, at most MatchLimit of each.", testOwnedMatch},
-		{"Buffered", "At most MatchLimit of each pair and sender's Owners.", testOwnedBuffered},
+		{"Buffered", "At most KeptLimits of each pair, sender's Owners and flow that they are for.", testOwnedBuffered},
 		{"Open", "Open changes the counts of open flows, by the caller that created them.", testOpen},
 	}
 }
