@@ -91,6 +91,9 @@ func (w *workspace) publish(p *Publication) (Published, error) {
 		if target = w.entry(*event.FlowID).flow; target == nil || !event.Owners.Covers(target.OwnerSessionKey) {
 			return Published{}, flows.ErrNotFound
 		}
+		if event.At.Before(target.CreatedAt) {
+			event.At = target.CreatedAt // whatever the clock says: it is for this life of the flow
+		}
 	}
 	candidates, more := w.waiting(matchOf(&event)), w.recorded.More[matchOf(&event)]
 	if last := w.recorded.Latest[matchOf(&event)]; more && last.After(event.At) {
