@@ -41,6 +41,8 @@ type Once[T any] struct {
 	// Encode renders the answer that is to be stored, which is never empty. It runs in the committer, once or, if the
 	// batch is tried again, more than once.
 	Encode func(T) []byte
+	// Passing reports that an answer is not to be stored: it says only that nothing was made for now. nil stores each.
+	Passing func(T) bool
 }
 
 // Result is what an accepted command did.

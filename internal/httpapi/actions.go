@@ -67,7 +67,7 @@ func (a *api) stateAction(b oas.UpdateState) (flows.Action, error) {
 
 func (a *api) stepAction(runID string, b oas.ObserveStep) (flows.Action, error) {
 	action := flows.ObserveStep{
-		StepID: newID(), RunID: runID, Task: b.Task, Status: flows.StepStatus(b.Status), Result: b.Result, ObservedAt: b.ObservedAt,
+		StepID: newID(), RunID: runID, Task: b.Task, Status: flows.StepStatus(b.Status), Result: b.Result, ObservedAt: timeOf(b.ObservedAt),
 	}
 	if b.Runtime != nil {
 		runtime := flows.Mode(*b.Runtime)

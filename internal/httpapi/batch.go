@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +19,9 @@ import (
 // RunBatch applies many calls in order, each answered as if it had been sent alone.
 func (a *api) RunBatch(ctx context.Context, r oas.RunBatchRequestObject) (oas.RunBatchResponseObject, error) {
 	info := requestOf(ctx)
+	if info.ifMatch != nil {
+		return nil, badHeader("If-Match", "does not go with a batch: its commands have if_match")
+	}
 	if info.caller.Limited && a.options.Rate != nil { // the batch itself has been counted
 		if wait, ok := a.options.Rate.AllowMore(info.caller.ID, len(r.Body.Commands)-1, time.Now()); !ok {
 			return nil, tooMany(overRate, wait)
@@ -40,6 +45,7 @@ func (a *api) RunBatch(ctx context.Context, r oas.RunBatchRequestObject) (oas.Ru
 			Owners:      info.caller.Owners,
 			Fingerprint: fingerprint(info.method, info.path, ifMatch{}, info.body),
 			Encode:      func(outcomes []engine.Outcome) []byte { return b.reply(ctx, outcomes).encode() },
+			Passing:     b.madeNothing,
 		}
 	}
 	outcomes, replay, err := a.engine.ApplyAll(ctx, b.commands, once)
@@ -107,7 +113,10 @@ func (b *batch) command(c oas.BatchCommand, body any) (engine.Command, error) {
 		sent.key = nil // as with the header of a DELETE sent alone
 		return b.api.commandOf(sent, id, flows.Erase{}, nil)
 	}
-	text := c.Body
+	text, err := compact(c.Body)
+	if err != nil {
+		return engine.Command{}, err
+	}
 	if len(text) == 0 {
 		text, body = []byte("{}"), map[string]any{}
 	}
@@ -129,7 +138,29 @@ func (b *batch) command(c oas.BatchCommand, body any) (engine.Command, error) {
 	return b.api.commandOf(sent, id, action, err)
 }
 
-// route finds the call that a path names: the flow's id, as sent, and the pattern.
+// madeNothing reports that no call has had an effect and that some are refused only for now: the batch may be sent again as it
+// is, and is no repeat.
+func (b *batch) madeNothing(outcomes []engine.Outcome) bool {
+	passing := slices.ContainsFunc(b.refused, forNow)
+	for _, o := range outcomes {
+		if o.Err == nil {
+			return false
+		}
+		passing = passing || forNow(o.Err)
+	}
+	return passing
+}
+
+// forNow reports whether a refusal says nothing of the call itself.
+func forNow(err error) bool {
+	if err == nil {
+		return false
+	}
+	status := problemOf(err).status()
+	return status == http.StatusTooManyRequests || status >= http.StatusInternalServerError
+}
+
+// route finds the call that a path names: the flow's id, and the pattern.
 func (b *batch) route(method, path string) (id, pattern string, err error) {
 	route, query, _ := strings.Cut(path, "?")
 	parts := strings.Split(route, "/")
@@ -147,6 +178,9 @@ func (b *batch) route(method, path string) (id, pattern string, err error) {
 	}
 	for _, known := range batchRoutes {
 		if known.pattern == pattern && known.method == method {
+			if id, err = url.PathUnescape(id); err != nil {
+				return "", "", flows.ErrNotFound
+			}
 			return id, pattern, nil
 		}
 		if known.pattern == pattern {

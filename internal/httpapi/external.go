@@ -18,6 +18,9 @@ const (
 
 // PublishExternalEvent records an external event and resumes the flows that wait for it.
 func (a *api) PublishExternalEvent(ctx context.Context, r oas.PublishExternalEventRequestObject) (oas.PublishExternalEventResponseObject, error) {
+	if requestOf(ctx).ifMatch != nil {
+		return nil, badHeader("If-Match", "does not go with an external event, which has no revision")
+	}
 	c := callOf(ctx, nil, r.Params.IdempotencyKey)
 	p, err := a.publication(c, *r.Body)
 	if err != nil {

@@ -167,7 +167,7 @@ func (a *api) ListEvents(ctx context.Context, r oas.ListEventsRequestObject) (oa
 		Limit: limitOf(p.Limit), Desc: p.Order != nil && *p.Order == oas.ListEventsParamsOrderSeqDesc,
 	}
 	if p.FlowId != nil {
-		q.FlowID = uuid.MustParse(*p.FlowId) // checked with the query
+		q.FlowID, q.OneFlow = uuid.MustParse(*p.FlowId), true // checked with the query
 	}
 	for _, kind := range value(p.Kind) {
 		q.Kinds = append(q.Kinds, flows.EventKind(kind))

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"taskflow/internal/auth"
 	"taskflow/internal/flows"
@@ -114,11 +113,11 @@ func (e *fieldErrors) none(pointer string, c oas.ConditionRequest) {
 }
 
 // when reads a time or a period; exactly one of them is needed.
-func (e *fieldErrors) when(pointer string, at *time.Time, after *string) flows.When {
+func (e *fieldErrors) when(pointer string, at, after *string) flows.When {
 	if (at == nil) == (after == nil) {
 		e.form = append(e.form, fieldError{pointer, "needs exactly one of at and after"})
 	}
-	when := flows.When{At: at}
+	when := flows.When{At: timeOf(at)}
 	if after != nil {
 		period, err := parsePeriod(*after)
 		if err != nil {

@@ -138,6 +138,8 @@ type StepPage struct {
 type EventQuery struct {
 	Owners flows.Owners // what the caller covers
 	FlowID uuid.UUID
+	// OneFlow narrows to FlowID also where that is the zero UUID, which is an id like any other.
+	OneFlow bool
 	// FromFlow asks for the trail of FlowID itself: an unknown flow is an error, not an empty page.
 	FromFlow        bool
 	OwnerSessionKey string
@@ -159,9 +161,8 @@ type FeedEvent struct {
 	Mode            flows.Mode
 }
 
-// OfOneFlow reports whether q narrows to FlowID. With FromFlow the zero UUID is an id like any other, that a request may
-// name, and must not open the whole trail.
-func (q *EventQuery) OfOneFlow() bool { return q.FromFlow || q.FlowID != uuid.Nil }
+// OfOneFlow reports whether q narrows to FlowID: the zero UUID, where a request names it, must not open the whole trail.
+func (q *EventQuery) OfOneFlow() bool { return q.FromFlow || q.OneFlow || q.FlowID != uuid.Nil }
 
 // Matches reports whether an event is covered by q.Owners and passes every filter of q. Where the list begins and ends is not looked at.
 func (q *EventQuery) Matches(e *FeedEvent) bool {

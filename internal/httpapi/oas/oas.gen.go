@@ -464,7 +464,7 @@ func (e ListFlowEventsParamsOrder) Valid() bool {
 }
 
 // At A time, RFC 3339. One that is past happens at once.
-type At = time.Time
+type At = string
 
 // Batch defines model for Batch.
 type Batch struct {
@@ -688,7 +688,7 @@ type ObserveStep struct {
 	ChildSessionKey json.RawMessage `json:"child_session_key,omitempty"`
 
 	// ObservedAt RFC 3339, UTC, microseconds.
-	ObservedAt *Time `json:"observed_at,omitempty"`
+	ObservedAt *string `json:"observed_at,omitempty"`
 
 	// Result Any JSON. It comes back digit for digit.
 	Result JSON `json:"result,omitempty"`
