@@ -105,12 +105,14 @@ func TestStart_BeforeTheSchema(t *testing.T) {
 		o := servertest.Options{Database: url, Args: []string{"--no-auto-migrate"}}
 		s := servertest.Launch(t, o)
 		s.AwaitAnswer()
+		callback := "/callbacks/" + strings.Repeat("A", 84) // as long as a token; whether it is one, the keys would tell
 		for _, call := range [][]string{
 			{http.MethodGet, "/readyz"}, {http.MethodGet, "/flows"}, {http.MethodGet, "/flows/" + uuid.NewString()}, {http.MethodGet, "/events"},
 			{http.MethodGet, "/stats"}, {http.MethodGet, "/external-events"},
 			{http.MethodPost, "/flows", `{"controller_id": "c", "goal": "g", "owner_session_key": "o"}`},
 			{http.MethodPost, "/flows/" + uuid.NewString() + "/start", ""},
 			{http.MethodPost, "/external-events", `{"topic": "t", "correlation_id": "c"}`},
+			{http.MethodGet, callback}, {http.MethodPost, callback, "{}"}, {http.MethodPost, callback + "/reject", "{}"},
 		} {
 			answer := s.Call(t, http.StatusServiceUnavailable, call[0], call[1], strings.Join(call[2:], ""))
 			if answer.Problem() != "unavailable" || strings.Contains(string(answer.Body), "outcome_unknown") {
@@ -122,6 +124,7 @@ func TestStart_BeforeTheSchema(t *testing.T) {
 		}
 		s.AwaitReady(time.Minute)
 		s.Create(t)
+		s.Call(t, http.StatusNotFound, http.MethodPost, callback, "{}")
 	})
 }
 

@@ -38,9 +38,9 @@ var errNoCallback = newProblem(slugNotFound, "There is no such callback.")
 // callback checks the token before anything else happens.
 func (a *api) callback(next func(http.ResponseWriter, *http.Request, capability) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		c, ok := a.keys.open(r.Context(), chi.URLParam(r, "token"))
-		if !ok {
-			a.writeProblem(w, r, errNoCallback)
+		c, err := a.keys.open(r.Context(), chi.URLParam(r, "token"))
+		if err != nil {
+			a.writeProblem(w, r, err)
 			return
 		}
 		requestOf(r.Context()).flow = c.flow

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -65,6 +66,7 @@ type keyring struct {
 	secrets  map[string][]byte
 	signing  string
 	lastLook time.Time
+	trouble  error // of the last reading; nil where it went well
 }
 
 // NewCallbackKey makes a key for [store.Updater.AddCallbackKey].
@@ -78,6 +80,7 @@ func NewCallbackKey(now time.Time) store.CallbackKey {
 func (k *keyring) load(ctx context.Context) error {
 	keys, err := k.reader.CallbackKeys(ctx)
 	if err != nil {
+		k.note(err)
 		return err
 	}
 	secrets := make(map[string][]byte, len(keys))
@@ -90,8 +93,18 @@ func (k *keyring) load(ctx context.Context) error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.secrets, k.signing = secrets, signing
+	k.secrets, k.signing, k.trouble = secrets, signing, nil
 	return nil
+}
+
+// note keeps why the keys could not be read. A caller that hung up meanwhile says nothing about them.
+func (k *keyring) note(trouble error) {
+	if errors.Is(trouble, context.Canceled) {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.trouble = trouble
 }
 
 // refreshAll keeps the keys fresh until ctx ends. Until there is one it looks more often.
@@ -162,11 +175,11 @@ func (k *keyring) sign(c capability) (token string, ok bool) {
 }
 
 // open reads a token and checks it in constant time, without the database: only a key that is not known here is looked
-// for, at a bounded rate.
-func (k *keyring) open(ctx context.Context, token string) (capability, bool) {
+// for, at a bounded rate. What is not signed by a key of this service is errNoCallback.
+func (k *keyring) open(ctx context.Context, token string) (capability, error) {
 	raw, err := tokenEncoding.DecodeString(token)
 	if err != nil || tokenEncoding.EncodeToString(raw) != token { // base64 passes line ends over
-		return capability{}, false
+		return capability{}, errNoCallback
 	}
 	purpose := tokenPurpose
 	switch len(raw) {
@@ -174,18 +187,16 @@ func (k *keyring) open(ctx context.Context, token string) (capability, bool) {
 	case oldBodySize + tokenMACSize:
 		purpose = oldPurpose
 	default:
-		return capability{}, false
+		return capability{}, errNoCallback
 	}
 	body, mac := raw[:len(raw)-tokenMACSize], raw[len(raw)-tokenMACSize:]
 	id := tokenEncoding.EncodeToString(body[:tokenKeySize])
-	secret := k.secret(id)
-	if secret == nil && k.mayLook() {
-		if err := k.load(ctx); err == nil {
-			secret = k.secret(id)
-		}
+	secret, err := k.find(ctx, id)
+	if err != nil {
+		return capability{}, err
 	}
 	if secret == nil || !hmac.Equal(mac, tokenMAC(secret, purpose, body)) {
-		return capability{}, false
+		return capability{}, errNoCallback
 	}
 	rest := body[tokenKeySize:]
 	c := capability{
@@ -195,7 +206,26 @@ func (k *keyring) open(ctx context.Context, token string) (capability, bool) {
 		c.key += nonceMark + tokenEncoding.EncodeToString(rest[:tokenNonceSize])
 		c.since = int64(binary.BigEndian.Uint64(rest[tokenNonceSize:]))
 	}
-	return c, true
+	return c, nil
+}
+
+// find is the secret of the key that a token names, looked for where it is not known here; nil where there is no such key.
+// It fails where that cannot be told, as the keys could not be read or there is none yet: a sender that is answered 404 does
+// not try again.
+func (k *keyring) find(ctx context.Context, id string) ([]byte, error) {
+	if secret := k.secret(id); secret != nil {
+		return secret, nil
+	}
+	if k.mayLook() {
+		_ = k.load(ctx) // noted as trouble
+	}
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	secret := k.secrets[id]
+	if secret == nil && (k.trouble != nil || len(k.secrets) == 0) {
+		return nil, &problem{slug: slugUnavailable, detail: "It cannot be found out now whether there is such a callback. Nothing was changed.", cause: k.trouble}
+	}
+	return secret, nil
 }
 
 // conditionOf is the condition of a flow's wait that a capability ends; nil where the flow does not wait for it, or no longer.

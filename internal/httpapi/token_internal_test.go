@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"taskflow/internal/flows"
@@ -60,7 +61,7 @@ func TestTokensComeBack(t *testing.T) {
 		{uuid.New(), 2, 1, 0, ring.newest()}, // the old form
 	} {
 		token := ring.token(t, c)
-		if got, ok := ring.open(t.Context(), token); !ok || got != c {
+		if got, err := ring.open(t.Context(), token); err != nil || got != c {
 			t.Errorf("%+v came back as %+v", c, got)
 		}
 		if len(token) > 84 || strings.ContainsAny(token, "+/=") {
@@ -98,8 +99,8 @@ func TestForgedTokensNeverTouchTheDatabase(t *testing.T) {
 		}
 	}
 	for _, one := range bad {
-		if c, ok := ring.open(t.Context(), one); ok {
-			t.Errorf("%q opened as %+v", one, c)
+		if c, err := ring.open(t.Context(), one); err != errNoCallback {
+			t.Errorf("%q opened as %+v, %v", one, c, err)
 		}
 	}
 	if n := reader.asked.Load(); n != 0 {
@@ -114,8 +115,8 @@ func TestUnknownKeysAreLookedForAtABoundedRate(t *testing.T) {
 	forged := other.token(t, capability{uuid.New(), 3, 0, 1, other.nameWait()})
 	began := time.Now()
 	for range 500 {
-		if _, ok := ring.open(t.Context(), forged); ok {
-			t.Fatal("opened a token of another service")
+		if _, err := ring.open(t.Context(), forged); err != errNoCallback {
+			t.Fatalf("a token of another service: %v", err)
 		}
 	}
 	if n, most := reader.asked.Load(), 1+int64(time.Since(began)/keysRetry)+1; n < 1 || n > most {
@@ -129,17 +130,70 @@ func TestUnknownKeysAreLookedForAtABoundedRate(t *testing.T) {
 	}
 	fresh := elsewhere.token(t, capability{uuid.New(), 3, 0, 0, added.ID})
 	ring.lastLook = time.Time{} // as when a second has passed
-	if _, ok := ring.open(t.Context(), fresh); !ok {
+	if _, err := ring.open(t.Context(), fresh); err != nil {
 		t.Error("a new key was not looked for")
 	}
 	reader.err = errors.New("gone")
 	ring.lastLook = time.Time{}
-	if _, ok := ring.open(t.Context(), forged); ok {
+	if _, err := ring.open(t.Context(), forged); err == nil {
 		t.Error("opened without the key")
 	}
-	if _, ok := ring.open(t.Context(), fresh); !ok {
+	if _, err := ring.open(t.Context(), fresh); err != nil {
 		t.Error("the keys were lost with the database")
 	}
+}
+
+// TestTokensOfKeysThatCannotBeRead tells no sender that there is no such callback where that is not known.
+func TestTokensOfKeysThatCannotBeRead(t *testing.T) { synctest.Test(t, tokensOfKeysThatCannotBeRead) }
+
+func tokensOfKeysThatCannotBeRead(t *testing.T) {
+	signer, reader := newRing(t, time.Hour)
+	genuine := signer.token(t, capability{uuid.New(), 3, 0, 1, signer.nameWait()})
+	stranger, _ := newRing(t, time.Hour)
+	forged := stranger.token(t, capability{uuid.New(), 3, 0, 1, stranger.nameWait()})
+	altered := genuine[:len(genuine)-1] + "_"
+	ring := &keyring{reader: reader}
+	want := func(when, token string, want slug, asked int64) {
+		t.Helper()
+		reader.asked.Store(0)
+		var got slug // "" where it opens
+		if _, err := ring.open(t.Context(), token); err != nil {
+			got = problemOf(err).slug
+		}
+		if n := reader.asked.Load(); got != want || n != asked {
+			t.Errorf("%s: %q after %d readings, want %q after %d", when, got, n, want, asked)
+		}
+	}
+	again := func() { time.Sleep(keysRetry) } // by the clock of the test, which stands still otherwise
+
+	reader.err = errors.New("gone")
+	want("never read", genuine, slugUnavailable, 1)
+	want("never read, and too soon to look again", genuine, slugUnavailable, 0)
+	want("no token", genuine[1:], slugNotFound, 0)
+	reader.err = nil
+	again()
+	want("read at last", genuine, "", 1)
+	want("unknown to what was just read", forged, slugNotFound, 0)
+
+	reader.err = errors.New("gone")
+	again()
+	want("unknown, and not to be looked for", forged, slugUnavailable, 1)
+	want("unknown, and too soon to look again", forged, slugUnavailable, 0)
+	want("known", genuine, "", 0)
+	want("forged under a known key", altered, slugNotFound, 0)
+	reader.err = nil
+	if err := ring.load(t.Context()); err != nil { // as each server does now and then
+		t.Fatal(err)
+	}
+	want("unknown to what was read meanwhile", forged, slugNotFound, 0)
+
+	reader.err = context.Canceled
+	again()
+	want("a sender that hung up", forged, slugNotFound, 1)
+	want("the sender after it", forged, slugNotFound, 0)
+
+	ring, reader.keys, reader.err = &keyring{reader: reader}, nil, nil
+	want("no key there yet", genuine, slugUnavailable, 1)
 }
 
 // TestRotation wants a new key to sign only once every server has it, and the old one to open what it signed.
@@ -160,7 +214,7 @@ func TestRotation(t *testing.T) {
 	if ring.newest() != reader.keys[1].ID {
 		t.Error("the new key does not sign")
 	}
-	if _, ok := ring.open(t.Context(), old); !ok {
+	if _, err := ring.open(t.Context(), old); err != nil {
 		t.Error("the old key's URL is dead")
 	}
 	if empty, _ := newRing(t); empty.newest() != "" || empty.nameWait() != "" {
@@ -177,8 +231,8 @@ func FuzzToken(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, token string) {
 		ring.lastLook = time.Now()
-		c, ok := ring.open(t.Context(), token)
-		if !ok {
+		c, err := ring.open(t.Context(), token)
+		if err != nil {
 			return
 		}
 		if signed, _ := ring.sign(c); signed != token {

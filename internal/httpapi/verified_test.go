@@ -193,5 +193,10 @@ func TestServerWithoutACallbackKey(t *testing.T) {
 		api.refused(503, "unavailable", "POST", flow+"/wait", `{"wait":`+wait+`}`)
 	}
 	api.post(flow+"/wait", manualWait).want(200)
-	api.post("/callbacks/AAAA", "").problem(404, "not-found")
+	token := strings.Repeat("A", 84) // of some key
+	for _, path := range []string{"/callbacks/" + token, "/callbacks/" + token + "/reject"} {
+		api.refused(503, "unavailable", "POST", path, "").hasHeader("Retry-After", "1")
+	}
+	api.get("/callbacks/"+token).problem(503, "unavailable")
+	api.post("/callbacks/AAAA", "").problem(404, "not-found") // of none
 }
