@@ -143,12 +143,24 @@ func (a authentication) on() bool { return a.keys || a.tokens }
 
 // checkListen holds the rule of the first day: without authentication, only this machine is served.
 func checkListen(address string, who authentication, allowed bool) error {
-	host, _, err := net.SplitHostPort(address)
+	host, err := hostOf("TASKFLOW_LISTEN", address)
 	if err != nil {
-		return fmt.Errorf("TASKFLOW_LISTEN: %q is not host:port", address)
+		return err
 	}
 	if who.on() || allowed || auth.Loopback(host) {
 		return nil
 	}
 	return fmt.Errorf("TASKFLOW_LISTEN=%s is open to others, and TASKFLOW_AUTH=none lets anybody in: set TASKFLOW_AUTH=keys, listen on 127.0.0.1, or set TASKFLOW_ALLOW_UNAUTHENTICATED=true if something in front of this server keeps strangers out", address)
+}
+
+// hostOf is the host of an address to listen on. It fails where that is none, or its port, and names the variable.
+func hostOf(variable, address string) (host string, err error) {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %q is not host:port: %w", variable, address, err)
+	}
+	return host, nil
 }

@@ -89,6 +89,19 @@ func TestStart_RefusesToListenForStrangers(t *testing.T) {
 	}
 }
 
+// TestStart_RefusesAddressesThatAreNone holds that no database is opened for them, and a typing error is not found after it
+// was migrated.
+func TestStart_RefusesAddressesThatAreNone(t *testing.T) {
+	for _, name := range []string{"TASKFLOW_LISTEN", "TASKFLOW_METRICS_LISTEN"} {
+		for _, address := range []string{"9090", "127.0.0.1:99999", "127.0.0.1:-1", "127.0.0.1:nonsense"} {
+			r := servertest.Run(t, servertest.Options{Database: elsewhere, Env: []string{name + "=" + address}})
+			if r.Code != 1 || !strings.Contains(r.Stderr, name) || !strings.Contains(r.Stderr, address) {
+				t.Errorf("%s=%s: %+v, want code 1, the variable's name and its value", name, address, r)
+			}
+		}
+	}
+}
+
 func TestStart_NamesBadValues(t *testing.T) {
 	for _, entry := range []string{
 		"TASKFLOW_LISTEN=8080", "TASKFLOW_LISTEN=", "TASKFLOW_LISTEN=127.0.0.1:99999",
@@ -268,11 +281,13 @@ func TestStart_PortInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	o := servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_LISTEN=" + listener.Addr().String()}}
-	r := servertest.Run(t, o)
-	for _, want := range []string{"TASKFLOW_LISTEN", listener.Addr().String(), "address already in use"} {
-		if r.Code != 1 || !strings.Contains(r.Stderr, want) {
-			t.Errorf("%+v, want code 1 and %q", r, want)
+	for _, name := range []string{"TASKFLOW_LISTEN", "TASKFLOW_METRICS_LISTEN"} {
+		o := servertest.Options{Database: servertest.SQLite(t), Env: []string{name + "=" + listener.Addr().String()}}
+		r := servertest.Run(t, o)
+		for _, want := range []string{name + ":", listener.Addr().String(), "address already in use"} {
+			if r.Code != 1 || !strings.Contains(r.Stderr, want) {
+				t.Errorf("%+v, want code 1 and %q", r, want)
+			}
 		}
 	}
 }

@@ -30,8 +30,10 @@ const (
 
 // Validate refuses addresses that are none.
 func (c *telemetryConfig) Validate() error {
-	if _, _, err := net.SplitHostPort(c.MetricsListen); c.MetricsListen != "" && err != nil {
-		return fmt.Errorf("TASKFLOW_METRICS_LISTEN: %q is not host:port", c.MetricsListen)
+	if c.MetricsListen != "" {
+		if _, err := hostOf("TASKFLOW_METRICS_LISTEN", c.MetricsListen); err != nil {
+			return err
+		}
 	}
 	return telemetry.CheckEndpoint(c.OTLPEndpoint)
 }
