@@ -124,6 +124,8 @@ func differs(e *flows.ExternalEvent, pair flows.Pair, f *flows.Flow) string {
 		return "Its topic is another."
 	case e.FlowID != nil && *e.FlowID != f.ID:
 		return "It was for another flow."
+	case !e.Owners.Covers(f.OwnerSessionKey):
+		return "Its sender's credentials are not for flows of this owner."
 	case e.Outcome == flows.EventExpired:
 		return "It expired before the flow began to wait."
 	case e.Outcome == flows.EventUnmatched:

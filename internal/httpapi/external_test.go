@@ -214,6 +214,21 @@ func TestEventsExpire(t *testing.T) {
 	api.waiting(event7)
 }
 
+// near lists the events that an explanation of a flow's wait has, with what it says of each.
+func (c *client) near(path string) string {
+	c.t.Helper()
+	var near []struct {
+		Event   receipt
+		Differs string
+	}
+	decode(c.t, c.get(path+"/wait").want(200).at("/near_events"), &near)
+	var lines []string
+	for _, n := range near {
+		lines = append(lines, n.Event.Topic+" "+n.Event.CorrelationID+": "+n.Differs)
+	}
+	return strings.Join(lines, "\n")
+}
+
 // TestNearEvents wants the events that almost ended a wait, with the reason why they did not.
 func TestNearEvents(t *testing.T) {
 	var c clock
@@ -227,21 +242,12 @@ func TestNearEvents(t *testing.T) {
 	}
 	c.ahead.Store(int64(2 * time.Minute))
 	path, _ := api.waiting(event7)
-	var near []struct {
-		Event   receipt
-		Differs string
-	}
-	decode(t, api.get(path+"/wait").want(200).at("/near_events"), &near)
-	var got []string
-	for _, n := range near {
-		got = append(got, n.Event.Topic+" "+n.Event.CorrelationID+": "+n.Differs)
-	}
-	wantText(t, "near events", strings.Join(got, "\n"), strings.Join([]string{
+	wantText(t, "near events", api.near(path), strings.Join([]string{
 		"payment order-7: It was for another flow.", "Payment order-7: Its topic is another.", "payment order-8: Its correlation_id is another.",
 		"payment order-7: It was not kept, and the flow did not wait yet.", "payment order-7: It expired before the flow began to wait.",
 	}, "\n"))
 	twice, _ := api.waiting(`{"kind":"any_of","conditions":[` + event7 + `,{"kind":"external_event","topic":"payment","correlation_id":"order-1"}]}`)
-	near = nil
+	var near []struct{ Event receipt }
 	decode(t, api.get(twice+"/wait").want(200).at("/near_events"), &near)
 	seen := map[string]bool{}
 	for _, n := range near {

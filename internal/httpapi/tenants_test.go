@@ -239,6 +239,23 @@ func TestTenants_ExternalEvents(t *testing.T) {
 	}, twoTenants)
 }
 
+// TestTenants_NearEvents explains a wait whose event came from a sender that does not cover the flow: to whoever sees both,
+// and to nobody else.
+func TestTenants_NearEvents(t *testing.T) {
+	eachStore(t, func(t *testing.T, all *client) {
+		kate, bob, root := all.as("kate"), all.as("bob"), all.as("root")
+		bob.publish("payment", "order-7", "")
+		bob.publish("payment", "order-7", `,"ttl":"PT0S"`)
+		bob.publish("payment", "order-8", "")
+		hers, _ := kate.waiting(event7)
+		bob.publish("payment", "order-7", "")
+		const foreign = "payment order-7: Its sender's credentials are not for flows of this owner."
+		wantText(t, "root", root.near(hers), strings.Join([]string{foreign, "payment order-8: Its correlation_id is another.", foreign, foreign}, "\n"))
+		wantText(t, "kate", kate.near(hers), "")
+		bob.get(hers+"/wait").problem(404, "not-found")
+	}, twoTenants)
+}
+
 // TestTenants_Keys holds that an idempotency key is its caller's: the same one of another is another.
 func TestTenants_Keys(t *testing.T) {
 	eachStore(t, func(t *testing.T, all *client) {
