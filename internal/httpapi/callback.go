@@ -119,44 +119,98 @@ func (a *api) awaited(ctx context.Context, c capability) (*flows.Condition, erro
 }
 
 // endedBy looks up in the trail how a wait ended: nil where it was by this very callback, so that a sender that did not
-// see the answer gets it again. The newest comes first, as a sender repeats soon, and the look has an end: whoever
-// holds a URL may send as often as it likes.
+// see the answer gets it again. The look has an end: whoever holds a URL may send as often as it likes.
 func (a *api) endedBy(ctx context.Context, c capability, reject bool) error {
-	kinds := []flows.EventKind{flows.EventWaiting, flows.EventResumed}
-	q := store.EventQuery{Owners: flows.Everyone, FlowID: c.flow, FromFlow: true, Kinds: kinds, Desc: true, Limit: endPage}
-	var end cause // of the first wait that ended after this one began
+	start, err := a.beginning(ctx, c)
+	if err != nil {
+		return err
+	}
+	q := c.trail(flows.EventWaiting, flows.EventResumed)
+	q.After, q.Limit = &start, 1
 	for range endPages {
-		found, err := a.reader.Events(ctx, q)
-		if errors.Is(err, flows.ErrNotFound) {
-			return flows.ErrWaitEnded
-		}
-		if err != nil {
+		found, err := a.pageOfTrail(ctx, q)
+		switch {
+		case err != nil:
 			return err
-		}
-		for _, event := range found.Items {
-			switch {
-			case event.Revision > c.generation && event.Kind == flows.EventResumed:
-				end = causeOf(event)
-			case event.Revision <= c.generation:
-				if c.began(event) && end.Generation == c.generation && end.is(c, reject) {
-					return nil
-				}
-				return flows.ErrWaitEnded
+		case len(found.Items) > 0:
+			if end := causeOf(found.Items[0]); end.Generation == c.generation && end.is(c, reject) {
+				return nil
 			}
-		}
-		if found.Next == nil {
+			return flows.ErrWaitEnded
+		case found.Next == nil:
 			return flows.ErrWaitEnded
 		}
-		q.After = found.Next
+		q.After = found.Next // it was long, and there was much else meanwhile
 	}
 	return flows.ErrWaitEnded
 }
 
-// A look for the end of a wait goes no further back than this. Events may be large, so that pages are short.
 const (
-	endPage  = 20
+	// recentWaits is how many waits are looked at before one is searched for. Events may be large, so that pages are short.
+	recentWaits = 20
+	// endPages is how far the end of a wait is looked for behind its beginning.
 	endPages = 10
 )
+
+// beginning is the number of the event by which the wait began, or flows.ErrWaitEnded where the trail does not have it. The
+// newest come first, as a sender repeats soon.
+func (a *api) beginning(ctx context.Context, c capability) (int64, error) {
+	q := c.trail(flows.EventWaiting)
+	q.Desc, q.Limit = true, recentWaits
+	found, err := a.pageOfTrail(ctx, q)
+	if err != nil {
+		return 0, err
+	}
+	for _, event := range found.Items {
+		switch {
+		case c.began(event):
+			return event.Seq, nil
+		case event.Revision <= c.generation:
+			return 0, flows.ErrWaitEnded
+		}
+	}
+	if found.Next == nil {
+		return 0, flows.ErrWaitEnded
+	}
+	return a.searchBeginning(ctx, c, *found.Next)
+}
+
+// searchBeginning finds the event by which the wait began, below a number. The revisions of a flow's events never fall as
+// their numbers rise, so that each look halves what is left.
+func (a *api) searchBeginning(ctx context.Context, c capability, below int64) (int64, error) {
+	low, high := int64(0), below-1 // it is above low, and at most high
+	for low < high {
+		middle := low + (high-low)/2
+		q := c.trail()
+		q.After, q.Limit = &middle, 1
+		found, err := a.pageOfTrail(ctx, q)
+		switch {
+		case err != nil:
+			return 0, err
+		case len(found.Items) > 0 && c.began(found.Items[0]):
+			return found.Items[0].Seq, nil
+		case len(found.Items) > 0 && found.Items[0].Revision < c.generation:
+			low = found.Items[0].Seq
+		default: // past it, if only at a step that was observed while the flow waited
+			high = middle
+		}
+	}
+	return 0, flows.ErrWaitEnded
+}
+
+// trail asks for the events of the capability's flow, of some kinds or of all.
+func (c capability) trail(kinds ...flows.EventKind) store.EventQuery {
+	return store.EventQuery{Owners: flows.Everyone, FlowID: c.flow, FromFlow: true, Kinds: kinds}
+}
+
+// pageOfTrail reads a page; the waits of a flow that was erased have ended.
+func (a *api) pageOfTrail(ctx context.Context, q store.EventQuery) (store.EventPage, error) {
+	found, err := a.reader.Events(ctx, q)
+	if errors.Is(err, flows.ErrNotFound) {
+		err = flows.ErrWaitEnded
+	}
+	return found, err
+}
 
 // began reports whether an event is the beginning of the wait that a capability is for, and not one in the trail of
 // another flow that was given the same id.

@@ -57,6 +57,47 @@ func TestCallbackEndsItsWaitOnce(t *testing.T) {
 	})
 }
 
+// TestCallbackIsRepeatedLate repeats callbacks of a flow that has waited very often since, with other events in between.
+func TestCallbackIsRepeatedLate(t *testing.T) {
+	eachStore(t, func(t *testing.T, api *client) {
+		flow, other := api.running(""), api.running("")
+		update := func(path string) string { return command("POST", path+"/state", `,"body":{"goal":"g"}`) }
+		wait := func() (url string) {
+			return strings.Trim(api.post(flow+"/wait", `{"wait":`+callbackWait+`}`).want(200).at("/wait/url"), `"`)
+		}
+		var urls []string
+		for i := range 7 {
+			urls = append(urls, wait())
+			api.batch(update(flow), update(other), update(flow), update(other), update(other))
+			for range i {
+				api.observe(flow, "r", "running")
+			}
+			wantText(t, "first", api.post(urls[i], "").want(200).body, resumed)
+			api.observe(flow, "r", "running")
+		}
+		otherwise := wait()
+		api.post(flow+"/resume", "").want(200)
+		var later []string
+		for range 120 {
+			later = append(later, command("POST", flow+"/wait", `,"body":`+manualWait), update(other), command("POST", flow+"/resume", ""))
+		}
+		for _, a := range api.batch(later...) {
+			a.want(200)
+		}
+		before := api.snapshot()
+		for _, url := range urls {
+			api.reads.Store(0)
+			wantText(t, "repeated", api.post(url, "").want(200).body, alreadyResumed)
+			if n := api.reads.Load(); n > 20 { // of some 450 events
+				t.Errorf("a repeat reads %d times", n)
+			}
+			api.post(url+"/reject", "").problem(410, "wait-ended")
+		}
+		api.post(otherwise, "").problem(410, "wait-ended")
+		wantText(t, "what is recorded", api.snapshot(), before)
+	}, func(s *setup) { s.countReads = true })
+}
+
 // again has a flow that ended erased and made anew under its id, waiting for a callback; it names the new one's URL.
 func (c *client) again(flow, wait string) (url string) {
 	c.t.Helper()
