@@ -145,7 +145,7 @@ func TestJudgeHoldings(t *testing.T) {
 // TestLarge fills two databases, which checks that copies read back like what the server wrote, and measures every list.
 func TestLarge(t *testing.T) {
 	t.Setenv(childMain, "1")
-	c := largeCommand{Server: servertest.Binary(t), Flows: 2000, Few: 300, Rounds: 1, Duration: 300 * time.Millisecond, Requests: 2, Page: 3, Results: t.TempDir()}
+	c := largeCommand{Server: servertest.Binary(t), Flows: 2000, Few: 300, Rounds: 1, Duration: time.Second, Requests: 2, Page: 3, Results: t.TempDir()}
 	if err := c.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -95,24 +95,16 @@ func (s *stage) filled(ctx context.Context, name string, flows int, cycle func(s
 // measureChanges changes flows of either database in turns. The flows are as many in both, and new.
 func (c *largeCommand) measureChanges(ctx context.Context, s *stage, small, large *process, r *largeReport) error {
 	command := loadCommand{Scenario: "state", Connections: 64, Duration: c.Duration, Warmup: c.Warmup, Flows: 1000}
-	var ratios []float64
-	for round := range c.Rounds {
-		var rate [2]float64
-		for i := range rate {
-			side := (i + round) % 2 // each is first in turns
-			m, err := measured(s.load(ctx, []*process{small, large}[side], command))
-			if err != nil {
-				return err
-			}
-			m.Round, m.Target = round+1, fmt.Sprint([]int{c.Few, c.Flows}[side], " flows")
-			fmt.Fprintf(os.Stderr, "round %d/%d  %s: %.0f changes/s\n", m.Round, c.Rounds, m.Target, m.PerSecond)
-			rate[side] = m.PerSecond
-			r.Measurements = append(r.Measurements, m)
-		}
-		ratios = append(ratios, rate[1]/rate[0])
+	p := pair{name: fmt.Sprintf("changes with %d flows, a tenth of them waiting, against %d", c.Flows, c.Few),
+		over: fmt.Sprint(c.Flows, " flows"), under: fmt.Sprint(c.Few, " flows"), goal: 0.85}
+	sides := map[string]side{p.over: loadSide(s, p.over, large, command), p.under: loadSide(s, p.under, small, command)}
+	compared, err := compare(c.Rounds, []pair{p}, func(name string, round int) (measurement, error) {
+		return s.turn(ctx, sides[name], round)
+	})
+	if err != nil {
+		return err
 	}
-	name := fmt.Sprintf("changes with %d flows, a tenth of them waiting, against %d", c.Flows, c.Few)
-	r.Changes = newGoalResult(name, "x", ratios, 0.85, false)
+	r.Measurements, r.Changes = compared.measurements(), judgePairs(compared)[0]
 	return nil
 }
 
