@@ -48,8 +48,8 @@ func (m *Memory) snapshot(need store.Need) store.Snapshot {
 			s.Answers[key] = copyAnswer(a)
 		}
 	}
-	for _, pair := range need.Await {
-		s.Buffered[pair] = m.buffered(pair, need)
+	for pair, limit := range store.KeptLimits(need.Await) {
+		s.Buffered[pair] = m.buffered(pair, limit, need)
 	}
 	for _, match := range need.Match {
 		m.match(&s, match)
@@ -65,8 +65,8 @@ func (m *Memory) snapshot(need store.Need) store.Snapshot {
 	return s
 }
 
-// buffered are the kept events of a pair that one of the flows may consume, oldest first.
-func (m *Memory) buffered(pair flows.Pair, need store.Need) []*flows.ExternalEvent {
+// buffered are the kept events of a pair that one of the flows may consume, oldest first, so many of a kind.
+func (m *Memory) buffered(pair flows.Pair, limit int, need store.Need) []*flows.ExternalEvent {
 	ids, owners := named(need), slices.Clone(need.Creating)
 	for _, id := range ids {
 		if f := m.flows[id]; f != nil {
@@ -86,7 +86,7 @@ func (m *Memory) buffered(pair flows.Pair, need store.Need) []*flows.ExternalEve
 		owners flows.Owners
 		flow   uuid.UUID // zero for any
 	}
-	of, limit := map[kind]int{}, store.KeptLimits(need.Await)[pair]
+	of := map[kind]int{}
 	return slices.DeleteFunc(list, func(e *flows.ExternalEvent) bool {
 		k := kind{owners: e.Owners}
 		if e.FlowID != nil {
