@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"taskflow/internal/auth"
+	"taskflow/internal/pg"
 
 	"github.com/dustin/go-humanize"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/sosodev/duration"
 )
 
@@ -100,7 +100,7 @@ func (c *databaseConfig) Validate() error {
 	if !strings.HasPrefix(c.URL, "postgres://") && !strings.HasPrefix(c.URL, "postgresql://") {
 		return form
 	}
-	_, err := pgxpool.ParseConfig(c.URL)
+	err := pg.CheckURL(c.URL)
 	if err == nil {
 		return nil
 	}

@@ -107,7 +107,7 @@ func TestStart_NamesBadValues(t *testing.T) {
 		"TASKFLOW_LISTEN=8080", "TASKFLOW_LISTEN=", "TASKFLOW_LISTEN=127.0.0.1:99999",
 		"TASKFLOW_DATABASE_URL=", "TASKFLOW_DATABASE_URL=mysql://localhost/x", "TASKFLOW_DATABASE_URL=sqlite:",
 		"TASKFLOW_DATABASE_URL=sqlite::memory:", "TASKFLOW_DATABASE_URL=postgres://localhost:no/x",
-		"TASKFLOW_DATABASE_URL=postgres://localhost/x?sslmode=perhaps",
+		"TASKFLOW_DATABASE_URL=postgres://localhost/x?sslmode=perhaps", "TASKFLOW_DATABASE_URL=postgres://localhost/x?default_query_exec_mode=exec",
 		"TASKFLOW_NO_AUTO_MIGRATE=perhaps",
 		"TASKFLOW_AUTH=somehow", "TASKFLOW_ALLOW_UNAUTHENTICATED=perhaps", "TASKFLOW_REQUIRE_IF_MATCH=perhaps",
 		"TASKFLOW_MAX_BODY=big", "TASKFLOW_MAX_BODY=0", "TASKFLOW_MAX_BODY=-1", "TASKFLOW_MAX_BODY=2GiB", "TASKFLOW_MAX_BODY=",

@@ -3,7 +3,6 @@ package pg
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"strconv"
 	"time"
@@ -58,17 +57,23 @@ func sessionSettings() map[string]string {
 	}
 }
 
+// CheckURL reports what is wrong with a database URL. It asks no database.
+func CheckURL(url string) error {
+	_, err := poolConfig(url)
+	return err
+}
+
 // poolConfig reads a database URL and sets what every connection has.
 func poolConfig(url string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, fmt.Errorf("database URL: %w", err)
+		return nil, err
 	}
 	conn := config.ConnConfig
 	switch conn.DefaultQueryExecMode {
 	case pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol:
 		// Neither knows the types of what it sends and gets.
-		return nil, errors.New("database URL: default_query_exec_mode must be cache_statement, cache_describe or describe_exec")
+		return nil, errors.New("default_query_exec_mode must be cache_statement, cache_describe or describe_exec")
 	}
 	conn.ConnectTimeout = min(conn.ConnectTimeout, connectTimeout)
 	conn.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{

@@ -58,7 +58,7 @@ var errClosed = errors.New("the store is closed")
 func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	config, err := poolConfig(url)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("database URL: %w", err)
 	}
 	s := &Store{single: config.ConnConfig.Copy(), logger: o.Logger, hooks: o.Hooks, patience: settleTimeout}
 	if s.logger == nil {
