@@ -69,12 +69,14 @@ func (e *ExternalEvent) OutcomeAt(now time.Time) EventOutcome {
 // Live reports whether the event may still resume the flow: it is kept, has not expired, and is for this flow or any, by
 // a sender that covers it.
 func (e *ExternalEvent) Live(f *Flow, now time.Time) bool {
-	return e.OutcomeAt(now) == EventBuffered && (e.FlowID == nil || e.isFor(f)) && e.Owners.Covers(f.OwnerSessionKey)
+	return e.OutcomeAt(now) == EventBuffered && e.IsFor(f) && e.Owners.Covers(f.OwnerSessionKey)
 }
 
-// isFor reports whether the event names the flow, and not an earlier one that had its id: it comes in at the time of the
-// flow's creation or later.
-func (e *ExternalEvent) isFor(f *Flow) bool { return *e.FlowID == f.ID && !e.At.Before(f.CreatedAt) }
+// IsFor reports whether the event is for any flow, or names this one and not an earlier one that had its id: it comes in at
+// the time of the flow's creation or later.
+func (e *ExternalEvent) IsFor(f *Flow) bool {
+	return e.FlowID == nil || *e.FlowID == f.ID && !e.At.Before(f.CreatedAt)
+}
 
 // resumed notes on the receipt that the event resumed a flow.
 func (e *ExternalEvent) resumed(f *Flow) {

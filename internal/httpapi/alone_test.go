@@ -52,6 +52,20 @@ func TestEventsOfTheZeroFlow(t *testing.T) {
 	})
 }
 
+// TestEventOfAnEarlierLife explains that an event was for a flow that had the id before.
+func TestEventOfAnEarlierLife(t *testing.T) {
+	t.Parallel()
+	api := serveSQLite(t)
+	path := api.running("")
+	id := strings.TrimPrefix(path, "/flows/")
+	api.post("/external-events", `{"topic":"t","correlation_id":"c","flow_id":`+quoted(id)+`}`).want(http.StatusOK)
+	api.post(path+"/cancel", "").want(http.StatusOK)
+	api.erase(path).want(http.StatusNoContent)
+	api.running(quoted("id") + ":" + quoted(id))
+	api.post(path+"/wait", `{"wait":{"kind":"external_event","topic":"t","correlation_id":"c"}}`).want(http.StatusOK).has("/status", `"waiting"`)
+	api.get(path+"/wait").want(http.StatusOK).has("/near_events/0/differs", `"It was for another flow."`)
+}
+
 // TestIfMatchOfNoFlow refuses the header where there is no one flow that it could be about.
 func TestIfMatchOfNoFlow(t *testing.T) {
 	t.Parallel()

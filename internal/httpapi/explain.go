@@ -122,7 +122,7 @@ func differs(e *flows.ExternalEvent, pair flows.Pair, f *flows.Flow) string {
 		return "Its correlation_id is another."
 	case e.Pair.Topic != pair.Topic:
 		return "Its topic is another."
-	case e.FlowID != nil && *e.FlowID != f.ID:
+	case !e.IsFor(f):
 		return "It was for another flow."
 	case !e.Owners.Covers(f.OwnerSessionKey):
 		return "Its sender's credentials are not for flows of this owner."
