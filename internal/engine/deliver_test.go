@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,11 +80,9 @@ func TestExactlyOneHandIsDeliveredAtOnce(t *testing.T) {
 // Waits may have begun at a later time than the event comes in, where a clock has been put back, or a server's runs behind
 // that of the one before.
 func TestCrowdIsResumedAfterTheClockWentBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var back atomic.Int64
-		r := newRig(t, engine.Options{}, func() time.Time { return time.Now().Add(-time.Duration(back.Load())) })
+	turned(t, func(r *rig, back func(time.Duration)) {
 		waiting := r.crowd(crowd)
-		back.Store(int64(10 * time.Second))
+		back(10 * time.Second)
 		p := publication(paid, 1, 0)
 		r.publish(p)
 		synctest.Wait()

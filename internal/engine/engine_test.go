@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,6 +43,16 @@ func synced(t *testing.T, ahead time.Duration, test func(r *rig)) {
 	t.Helper()
 	clock := func() time.Time { return time.Now().Add(ahead) }
 	synctest.Test(t, func(t *testing.T) { test(newRig(t, engine.Options{}, clock)) })
+}
+
+// turned is bubble with a store whose clock the test puts back, by so much in all.
+func turned(t *testing.T, test func(r *rig, back func(time.Duration))) {
+	t.Helper()
+	var by atomic.Int64
+	clock := func() time.Time { return time.Now().Add(-time.Duration(by.Load())) }
+	synctest.Test(t, func(t *testing.T) {
+		test(newRig(t, engine.Options{}, clock), func(d time.Duration) { by.Store(int64(d)) })
+	})
 }
 
 // newRig starts an engine; clock is the store's. One committer is the default here, so that whatever is sent meets.

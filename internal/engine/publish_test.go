@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,19 +125,17 @@ func TestEveryWaitOfATransactionFindsAnEvent(t *testing.T) {
 
 // An event that names a flow is for that life of its id: erased and created again, it is another flow.
 func TestEventIsForOneLifeOfAFlow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var back atomic.Int64
-		r := newRig(t, engine.Options{}, func() time.Time { return time.Now().Add(-time.Duration(back.Load())) })
+	turned(t, func(r *rig, back func(time.Duration)) {
 		id := uuid.New()
 		r.all(create(id), command(id, flows.Start{}))
-		back.Store(int64(time.Second)) // a clock that is put back makes no other life
+		back(time.Second) // a clock that is put back makes no other life
 		r.publish(forOnly(id, publication(paid, 1, time.Hour)))
 		r.must(command(id, await(paid)))
 		r.wantResumed("by the event for it", id, flows.ResumedByEvent)
 		p := forOnly(id, publication(paid, 2, time.Hour))
 		r.publish(p)
-		back.Store(0)
-		time.Sleep(time.Second)
+		back(0)
+		after(time.Second)
 		r.all(command(id, flows.Cancel{}), command(id, flows.Erase{}))
 		r.all(create(id), command(id, flows.Start{}), command(id, await(paid)))
 		r.wantWaiting("for an event of its own", id)

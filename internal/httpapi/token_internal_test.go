@@ -164,7 +164,7 @@ func tokensOfKeysThatCannotBeRead(t *testing.T) {
 			t.Errorf("%s: %q after %d readings, want %q after %d", when, got, n, want, asked)
 		}
 	}
-	again := func() { time.Sleep(keysRetry) } // by the clock of the test, which stands still otherwise
+	again := func() { <-time.After(keysRetry) } // on the bubble's clock, which stands still otherwise
 
 	reader.err = errors.New("gone")
 	want("never read", genuine, slugUnavailable, 1)
