@@ -101,14 +101,16 @@ func orNull[T any](f *fields, read func(*fields) T) *T {
 
 // words are texts that need no memory of their own.
 var words = func() map[string]string {
-	known := map[string]string{}
-	for _, word := range []string{
-		string(flows.Managed), string(flows.Mirrored), string(flows.Created), string(flows.Running), string(flows.Waiting),
-		string(flows.Finished), string(flows.Failed), string(flows.Cancelled), string(flows.EventCreated),
-		string(flows.EventStarted), string(flows.EventWaiting), string(flows.EventResumed), string(flows.EventStateUpdated),
-		string(flows.EventFinished), string(flows.EventStepObserved),
-	} {
-		known[word] = word
-	}
+	known := map[string]string{string(flows.Managed): string(flows.Managed), string(flows.Mirrored): string(flows.Mirrored)}
+	know(known, flows.Statuses)
+	know(known, flows.StepStatuses)
+	know(known, flows.EventKinds)
+	know(known, flows.EventOutcomes)
 	return known
 }()
+
+func know[T ~string](known map[string]string, list []T) {
+	for _, word := range list {
+		known[string(word)] = string(word)
+	}
+}
