@@ -82,10 +82,7 @@ func (c *goalsCommand) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		best := bestSingle(singles)
-		compared, err := compare(c.Rounds, pairsAgainst(best), func(name string, round int) (measurement, error) {
-			return s.turn(ctx, sides[name], round)
-		})
+		compared, err := s.compare(ctx, c.Rounds, pairsAgainst(bestSingle(singles)), sides)
 		if err != nil {
 			return err
 		}

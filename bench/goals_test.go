@@ -104,7 +104,7 @@ func TestBestSingle(t *testing.T) {
 // The sides of a pair follow each other, in every other round the other one first, and each is measured under its own name.
 func TestCompareTakesTurns(t *testing.T) {
 	var order []string
-	got, err := compare(2, []pair{{over: "a", under: "b"}, {over: "a", under: "c"}}, func(name string, round int) (measurement, error) {
+	got, err := inTurns(2, []pair{{over: "a", under: "b"}, {over: "a", under: "c"}}, func(name string, round int) (measurement, error) {
 		order = append(order, name)
 		return measurement{Target: name, Round: round, PerSecond: 1}, nil
 	})

@@ -98,9 +98,7 @@ func (c *largeCommand) measureChanges(ctx context.Context, s *stage, small, larg
 	p := pair{name: fmt.Sprintf("changes with %d flows, a tenth of them waiting, against %d", c.Flows, c.Few),
 		over: fmt.Sprint(c.Flows, " flows"), under: fmt.Sprint(c.Few, " flows"), goal: 0.85}
 	sides := map[string]side{p.over: loadSide(s, p.over, large, command), p.under: loadSide(s, p.under, small, command)}
-	compared, err := compare(c.Rounds, []pair{p}, func(name string, round int) (measurement, error) {
-		return s.turn(ctx, sides[name], round)
-	})
+	compared, err := s.compare(ctx, c.Rounds, []pair{p}, sides)
 	if err != nil {
 		return err
 	}

@@ -77,28 +77,26 @@ type turns struct{ over, under measurement }
 
 type comparisons []comparison
 
-// compare has the sides of the pairs measured by name in rounds, those of a pair right after each other, and in every other
+// compare measures the sides of the pairs, which are found by name, as inTurns says.
+func (s *stage) compare(ctx context.Context, rounds int, list []pair, sides map[string]side) (comparisons, error) {
+	return inTurns(rounds, list, func(name string, round int) (measurement, error) { return s.turn(ctx, sides[name], round) })
+}
+
+// inTurns has the sides of the pairs measured by name in rounds, those of a pair right after each other, and in every other
 // round the other one first.
-func compare(rounds int, list []pair, measure func(side string, round int) (measurement, error)) (comparisons, error) {
+func inTurns(rounds int, list []pair, measure func(side string, round int) (measurement, error)) (comparisons, error) {
 	all := make(comparisons, len(list))
 	for round := 1; round <= rounds; round++ {
 		for i, p := range list {
-			var both turns
-			first, second := &both.over, &both.under
-			if round%2 == 0 {
-				first, second = second, first
-			}
-			for _, m := range []*measurement{first, second} {
-				name := p.under
-				if m == &both.over {
-					name = p.over
-				}
+			var both [2]measurement
+			for turn := range both {
+				side := (turn + round + 1) % 2 // each is first in turns
 				var err error
-				if *m, err = measure(name, round); err != nil {
+				if both[side], err = measure([]string{p.over, p.under}[side], round); err != nil {
 					return nil, err
 				}
 			}
-			all[i].pair, all[i].rounds = p, append(all[i].rounds, both)
+			all[i].pair, all[i].rounds = p, append(all[i].rounds, turns{both[0], both[1]})
 		}
 	}
 	return all, nil
