@@ -180,11 +180,10 @@ func (e *Engine) committed(w *workspace) {
 	}
 }
 
-// recovered is to be deferred around a transaction: a panic on the way has rolled it back and is an error like any
-// other.
+// recovered is to be deferred: it logs a panic and makes an error of it.
 func (e *Engine) recovered(err *error) {
 	if p := recover(); p != nil {
-		e.options.Logger.Error("panic in a transaction", "panic", p, "stack", string(debug.Stack()))
+		e.options.Logger.Error("panic in the engine", "panic", p, "stack", string(debug.Stack()))
 		*err = fmt.Errorf("panic: %v", p)
 	}
 }

@@ -217,6 +217,36 @@ func TestPanicWhileEncodingAnAnswerFailsThatCommandAlone(t *testing.T) {
 	})
 }
 
+// clumsy is an observer that breaks when it is told of a conflict or of a transaction.
+type clumsy struct{ *counts }
+
+func (clumsy) Conflict()                                    { panic("no such counter") }
+func (clumsy) Committed(string, int, time.Duration, string) { panic("no such histogram") }
+
+// TestPanicAfterTheCommitChangesNothing: what is durable is answered, and not made once more.
+func TestPanicAfterTheCommitChangesNothing(t *testing.T) {
+	bubble(t, engine.Options{Observer: clumsy{&counts{}}}, func(r *rig) {
+		id := r.created(1)[0]
+		stale, zero := patch(id, "late", 1), int64(0)
+		stale.IfRevision = &zero
+		release := r.hold()
+		first, second, refused := r.send(r.Context(), patch(id, "n", 1)), r.send(r.Context(), patch(id, "n", 2)), r.send(r.Context(), stale)
+		release()
+		for i, p := range []*pending{first, second} {
+			if result, err := p.wait(); err != nil || result.Flow.Revision != int64(i+1) {
+				r.Errorf("change %d was answered %+v, %v", i, result.Flow, err)
+			}
+		}
+		if _, err := refused.wait(); !errors.As(err, new(*flows.RevisionConflict)) {
+			r.Errorf("the stale change was answered %v", err)
+		}
+		if f := r.flow(id); f.Revision != 2 || len(r.trail(id)) != 3 {
+			r.Errorf("revision %d with %d events, want 2 with 3", f.Revision, len(r.trail(id)))
+		}
+		r.must(create(uuid.New())) // the committer lives
+	})
+}
+
 func TestUnavailableIsAnsweredToAllAndNotTriedAgain(t *testing.T) {
 	bubble(t, engine.Options{}, func(r *rig) {
 		flow := r.created(4)
