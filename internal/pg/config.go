@@ -63,8 +63,9 @@ func CheckURL(url string) error {
 	return err
 }
 
-// poolConfig reads a database URL and sets what every connection has.
-func poolConfig(url string) (*pgxpool.Config, error) {
+// readURL reads a database URL, and what it says of pools with it, which the database would not know. It sets how every
+// connection is made.
+func readURL(url string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, err
@@ -83,6 +84,16 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 		// A standby can neither write nor promise that a read sees what was answered.
 		conn.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
+	return config, nil
+}
+
+// poolConfig reads a database URL and sets what every connection of the server has.
+func poolConfig(url string) (*pgxpool.Config, error) {
+	config, err := readURL(url)
+	if err != nil {
+		return nil, err
+	}
+	conn := config.ConnConfig
 	conn.OnNotice = keepWarning
 	for name, value := range sessionSettings() {
 		if _, set := conn.RuntimeParams[name]; !set {

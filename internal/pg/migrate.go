@@ -9,7 +9,6 @@ import (
 
 	"taskflow/migrations"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -23,11 +22,11 @@ const migrationWait = 600
 //
 // Errors: store.ErrUnavailable, ctx's error, or what the database says.
 func Migrate(ctx context.Context, url string, to int64) (err error) {
-	config, err := pgx.ParseConfig(url)
+	pool, err := readURL(url)
 	if err != nil {
 		return fmt.Errorf("database URL: %w", err)
 	}
-	config.ConnectTimeout = connectTimeout
+	config := pool.ConnConfig
 	config.RuntimeParams["application_name"] = applicationName
 	// A migration waits for no long reader with every writer queued up behind it; it fails and can be run again.
 	config.RuntimeParams["lock_timeout"] = milliseconds(lockTimeout)

@@ -3,6 +3,7 @@ package pg_test
 import (
 	"errors"
 	"io/fs"
+	"net/url"
 	"sync"
 	"testing"
 
@@ -113,6 +114,22 @@ func TestMigrateAtOnce(t *testing.T) {
 	if n := query[int](t, connect(t, url), applied, pg.LatestVersion()); n != 1 {
 		t.Errorf("the newest migration was recorded %d times", n)
 	}
+}
+
+// What a database URL says of the pool is nothing that the database itself knows.
+func TestMigrateWithSettingsOfThePool(t *testing.T) {
+	t.Parallel()
+	u, err := url.Parse(pgtest.Empty(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := u.Query()
+	settings.Set("pool_max_conns", "7")
+	settings.Set("pool_max_conn_lifetime", "1h")
+	u.RawQuery = settings.Encode()
+	must(t, pg.CheckURL(u.String()))
+	must(t, pg.Migrate(t.Context(), u.String(), 0))
+	must(t, create(t.Context(), open(t, u.String()), newFlow()))
 }
 
 // A schema that a later release has migrated further stays as it is.
