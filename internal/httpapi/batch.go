@@ -49,7 +49,7 @@ func (a *api) RunBatch(ctx context.Context, r oas.RunBatchRequestObject) (oas.Ru
 		}
 	}
 	outcomes, replay, err := a.engine.ApplyAll(ctx, b.commands, once)
-	b.observe(outcomes, outcomeOf(replay, err))
+	b.observe(ctx, outcomes, outcomeOf(replay, err))
 	switch {
 	case err != nil:
 		return nil, err
@@ -59,23 +59,28 @@ func (a *api) RunBatch(ctx context.Context, r oas.RunBatchRequestObject) (oas.Ru
 	return b.reply(ctx, outcomes), nil
 }
 
-// observe tells the observer how each command ended, and of the problem of each call that has one; whole is how all of them
-// ended where they have no outcomes of their own, and then there is one answer for all.
-func (b *batch) observe(outcomes []engine.Outcome, whole string) {
+// observe tells the observer how each command ended, and of the problem of each call that has one, and logs a failure; whole
+// is how all of them ended where they have no outcomes of their own, and then there is one answer for all.
+func (b *batch) observe(ctx context.Context, outcomes []engine.Outcome, whole string) {
 	watching := b.api.options.Observer
-	for i, c := range b.commands {
-		outcome := whole
-		if whole == "ok" {
-			outcome = outcomeOf(outcomes[i].Replay, outcomes[i].Err)
-			if outcomes[i].Err != nil {
-				watching.Problem(outcome)
+	next, failed := 0, false
+	for i, err := range b.refused {
+		if err == nil {
+			outcome := whole
+			if whole == "ok" {
+				err = outcomes[next].Err
+				outcome = outcomeOf(outcomes[next].Replay, err)
 			}
+			watching.Change(commandName(b.commands[next].Action), outcome)
+			next++
 		}
-		watching.Change(commandName(c.Action), outcome)
-	}
-	for _, err := range b.refused {
-		if whole == "ok" && err != nil {
-			watching.Problem(outcomeOf(nil, err))
+		if err == nil || whole != "ok" {
+			continue
+		}
+		watching.Problem(outcomeOf(nil, err))
+		if p := problemOf(err); p.status() >= http.StatusInternalServerError && !failed {
+			failed = true // what they fail for is mostly one
+			b.api.log.ErrorContext(ctx, "command of a batch failed", "request_id", b.request.id, b.request.traceID(), "index", i, "problem", p.slug, "error", p.cause)
 		}
 	}
 }
@@ -241,7 +246,7 @@ func decodeAs[T any](text []byte, action func(T) (flows.Action, error)) (flows.A
 // reply lists the answers in the order of the calls.
 func (b *batch) reply(ctx context.Context, outcomes []engine.Outcome) reply {
 	out := []byte(`{"results":[`)
-	next, failed := 0, 0
+	next := 0
 	for i, err := range b.refused {
 		var one reply
 		if err == nil {
@@ -250,11 +255,6 @@ func (b *batch) reply(ctx context.Context, outcomes []engine.Outcome) reply {
 		}
 		if err != nil {
 			p := problemOf(err)
-			if p.status() >= http.StatusInternalServerError {
-				if failed++; failed == 1 { // what they fail for is mostly one
-					b.api.log.ErrorContext(ctx, "command of a batch failed", "request_id", b.request.id, b.request.traceID(), "index", i, "problem", p.slug, "error", p.cause)
-				}
-			}
 			one = reply{status: p.status(), body: p.wire(b.request.id, b.api.waitURLs(ctx))}
 		}
 		if i > 0 {

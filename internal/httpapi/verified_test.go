@@ -184,6 +184,21 @@ func TestRotatedKeys(t *testing.T) {
 	third.post(settled+"/reject", "{}").want(200)
 }
 
+// TestBatchLogsItsFailureOnce, also where its answer is stored, and so put together before it is given.
+func TestBatchLogsItsFailureOnce(t *testing.T) {
+	api := serveSQLite(t, func(s *setup) { s.withoutKey = true })
+	flow := api.running("")
+	state, wait := command("POST", flow+"/state", `,"body":{"patch":{"a":1}}`), command("POST", flow+"/wait", `,"body":{"wait":`+callbackWait+`}`)
+	for i, headers := range [][]string{nil, {"Idempotency-Key: once"}} {
+		out := results(api.post("/batch", batchOf(state, wait, wait), headers...))
+		out[0].want(200)
+		out[1].problem(503, "unavailable")
+		if n := strings.Count(api.logged.String(), "command of a batch failed"); n != i+1 {
+			t.Errorf("after %d batches the log has %d lines:\n%s", i+1, n, api.logged)
+		}
+	}
+}
+
 // TestServerWithoutACallbackKey waits for everything but callbacks, and is not ready.
 func TestServerWithoutACallbackKey(t *testing.T) {
 	api := serveSQLite(t, func(s *setup) { s.withoutKey = true })
