@@ -22,7 +22,6 @@ import (
 	"taskflow/internal/store"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // routeCallbacks serves the URLs that end waits. They need no key of a caller: the URL is the capability. A GET changes
@@ -259,10 +258,9 @@ func (e cause) is(c capability, reject bool) bool {
 func callbackPayload(contentType string, body []byte) json.RawMessage {
 	media, _, err := mime.ParseMediaType(contentType)
 	if err == nil && (media == "application/json" || strings.HasSuffix(media, "+json")) {
-		if checkJSON(body, maxDepth) == nil {
-			text := jsontext.Value(bytes.Clone(body))
-			if text.Compact() == nil {
-				return json.RawMessage(text)
+		if checkJSON(body) == nil {
+			if text, err := compact(body); err == nil {
+				return text
 			}
 		}
 	}

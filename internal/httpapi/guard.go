@@ -35,8 +35,8 @@ func guardJSON(body []byte, depth, most int, free map[string]bool) (any, error) 
 }
 
 // checkJSON is guardJSON for a body whose value nobody needs: none is made.
-func checkJSON(body []byte, depth int) error {
-	g := guard{depth: depth}
+func checkJSON(body []byte) error {
+	g := guard{depth: maxDepth}
 	_, err := g.read(body)
 	return err
 }
