@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -177,14 +176,6 @@ func (e *Engine) committed(w *workspace) {
 	e.noteDue(w)
 	if len(w.events) > 0 {
 		e.feed.note()
-	}
-}
-
-// recovered is to be deferred: it logs a panic and makes an error of it.
-func (e *Engine) recovered(err *error) {
-	if p := recover(); p != nil {
-		e.options.Logger.Error("panic in the engine", "panic", p, "stack", string(debug.Stack()))
-		*err = fmt.Errorf("panic: %v", p)
 	}
 }
 

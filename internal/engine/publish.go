@@ -239,11 +239,3 @@ func (e *Engine) deliverMore(ctx context.Context, id uuid.UUID) (err error) {
 		}
 	})
 }
-
-// signal leaves a token for a loop, unless there is one.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"taskflow/internal/store"
@@ -66,21 +65,4 @@ func (e *Engine) sweep(what string, before time.Time, batch int, delete func(con
 		}
 	}
 	return nil
-}
-
-// trouble logs when a loop begins to fail and when it works again, not every time in between.
-type trouble struct {
-	log     *slog.Logger
-	doing   string
-	failing bool
-}
-
-func (t *trouble) report(err error) {
-	switch {
-	case err != nil && !t.failing:
-		t.log.Warn("trouble with "+t.doing, "error", err)
-	case err == nil && t.failing:
-		t.log.Info("no more trouble with " + t.doing)
-	}
-	t.failing = err != nil
 }

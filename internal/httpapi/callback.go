@@ -7,13 +7,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"html/template"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -308,21 +305,6 @@ func formPayload(body []byte) (json.RawMessage, bool) {
 		}
 	}
 	return marshal(object), true
-}
-
-// readBody reads a body up to the limit.
-func (a *api) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.options.MaxBody))
-	switch {
-	case errors.As(err, new(*http.MaxBytesError)):
-		return nil, newProblem(slugPayloadTooLarge, fmt.Sprintf("The body is over %d bytes.", a.options.MaxBody))
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		// Slow clients meet this, and those of a server that stood still: their request is as good as any.
-		return nil, &problem{slug: slugUnavailable, detail: "The body did not arrive in time. Nothing was changed.", cause: err}
-	case err != nil:
-		return nil, newProblem(slugInvalidRequest, "The body did not arrive whole.")
-	}
-	return body, nil
 }
 
 // showCallback shows what the wait is for, and two buttons.

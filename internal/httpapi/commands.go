@@ -124,3 +124,10 @@ func (a *api) within(pointer string, value json.RawMessage) error {
 	p.errors = []fieldError{{pointer, "too large"}}
 	return p
 }
+
+// apply makes one change, and tells the observer.
+func (a *api) apply(ctx context.Context, c engine.Command) (engine.Result, error) {
+	result, err := a.engine.Apply(ctx, c)
+	a.options.Observer.Change(commandName(c.Action), outcomeOf(result.Replay, err))
+	return result, err
+}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"taskflow/internal/engine"
 	"taskflow/internal/flows"
 
 	"github.com/go-chi/chi/v5"
@@ -121,13 +120,6 @@ func outcomeOf(replay []byte, err error) string {
 		return "replayed"
 	}
 	return "ok"
-}
-
-// apply makes one change, and tells the observer.
-func (a *api) apply(ctx context.Context, c engine.Command) (engine.Result, error) {
-	result, err := a.engine.Apply(ctx, c)
-	a.options.Observer.Change(commandName(c.Action), outcomeOf(result.Replay, err))
-	return result, err
 }
 
 // commandName is an action as its route names it.

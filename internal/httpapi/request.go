@@ -2,9 +2,12 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"regexp"
 	"runtime/debug"
 	"strings"
@@ -216,3 +219,18 @@ func (w *statusRecorder) Write(body []byte) (int, error) {
 
 // Unwrap lets http.ResponseController reach the connection.
 func (w *statusRecorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// readBody reads a body up to the limit.
+func (a *api) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.options.MaxBody))
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		return nil, newProblem(slugPayloadTooLarge, fmt.Sprintf("The body is over %d bytes.", a.options.MaxBody))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		// Slow clients meet this, and those of a server that stood still: their request is as good as any.
+		return nil, &problem{slug: slugUnavailable, detail: "The body did not arrive in time. Nothing was changed.", cause: err}
+	case err != nil:
+		return nil, newProblem(slugInvalidRequest, "The body did not arrive whole.")
+	}
+	return body, nil
+}

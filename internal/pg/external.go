@@ -42,12 +42,6 @@ on conflict (id) do update set topic = excluded.topic, correlation_id = excluded
 	selectReceipt = `select ` + receiptColumns + ` from external_events x where x.id = ?`
 
 	delivering = `select id from external_events where outcome = 'delivering' order by at, id limit $1`
-
-	sweepExternalEvents = `
-delete from external_events where id in (
-    select id from external_events
-    where at < $1 and outcome <> 'delivering' and not (outcome = 'buffered' and expires_at > clock_timestamp())
-    order by at, id limit $2 for update skip locked)`
 )
 
 func queueLoadExternalEvents(batch *pgx.Batch, ids []uuid.UUID, snapshot *store.Snapshot) {
@@ -107,11 +101,6 @@ func (s *Store) Delivering(ctx context.Context, limit int) (ids []uuid.UUID, err
 		return err
 	})
 	return ids, err
-}
-
-// SweepExternalEvents implements store.Updater.
-func (s *Store) SweepExternalEvents(ctx context.Context, before time.Time, limit int) (int, error) {
-	return s.sweep(ctx, sweepExternalEvents, before, limit)
 }
 
 // ExternalEvents implements store.Reader.

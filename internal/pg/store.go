@@ -107,3 +107,34 @@ func (s *Store) Close() error {
 	s.keys.Close()
 	return nil
 }
+
+// on runs fn on a connection of a pool, and once more on another where the first one breaks: fn must bear that.
+func (s *Store) on(ctx context.Context, pool *pgxpool.Pool, fn func(context.Context, *pgx.Conn) error) error {
+	for try := 0; ; try++ {
+		f, err := s.once(ctx, pool, fn)
+		if f == broken {
+			pool.Reset()
+		}
+		if f != broken || try == broken.tries() {
+			return f.wrap(err)
+		}
+	}
+}
+
+func (s *Store) once(ctx context.Context, pool *pgxpool.Pool, fn func(context.Context, *pgx.Conn) error) (fault, error) {
+	limited, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	conn, err := pool.Acquire(limited)
+	if err != nil {
+		return faultIn(ctx, nil, err)
+	}
+	defer conn.Release()
+	end := s.hooks.roundTrip(limited, "read")
+	if pool == s.writers {
+		err = strictly(conn.Conn(), func() error { return fn(limited, conn.Conn()) })
+	} else {
+		err = fn(limited, conn.Conn())
+	}
+	end(err)
+	return faultIn(ctx, conn.Conn(), err)
+}

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"taskflow/internal/store"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Update implements store.Updater.
@@ -134,55 +132,4 @@ func (t *tx) rollback() {
 	if _, err := t.conn.Exec(ctx, "rollback"); err != nil {
 		_ = t.conn.Close(ctx) // it reports the same again
 	}
-}
-
-const sweepAnswers = `
-delete from answers where key in (
-    select key from answers where created_at < $1 order by created_at limit $2 for update skip locked)`
-
-// SweepAnswers implements store.Updater.
-func (s *Store) SweepAnswers(ctx context.Context, before time.Time, limit int) (int, error) {
-	return s.sweep(ctx, sweepAnswers, before, limit)
-}
-
-// sweep runs a statement that deletes at most limit rows from before a time.
-func (s *Store) sweep(ctx context.Context, sql string, before time.Time, limit int) (int, error) {
-	var deleted int
-	err := s.on(ctx, s.writers, func(ctx context.Context, conn *pgx.Conn) error {
-		tag, err := conn.Exec(ctx, sql, before, limit)
-		deleted = int(tag.RowsAffected())
-		return err
-	})
-	return deleted, err
-}
-
-// on runs fn on a connection of a pool, and once more on another where the first one breaks: fn must bear that.
-func (s *Store) on(ctx context.Context, pool *pgxpool.Pool, fn func(context.Context, *pgx.Conn) error) error {
-	for try := 0; ; try++ {
-		f, err := s.once(ctx, pool, fn)
-		if f == broken {
-			pool.Reset()
-		}
-		if f != broken || try == broken.tries() {
-			return f.wrap(err)
-		}
-	}
-}
-
-func (s *Store) once(ctx context.Context, pool *pgxpool.Pool, fn func(context.Context, *pgx.Conn) error) (fault, error) {
-	limited, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	conn, err := pool.Acquire(limited)
-	if err != nil {
-		return faultIn(ctx, nil, err)
-	}
-	defer conn.Release()
-	end := s.hooks.roundTrip(limited, "read")
-	if pool == s.writers {
-		err = strictly(conn.Conn(), func() error { return fn(limited, conn.Conn()) })
-	} else {
-		err = fn(limited, conn.Conn())
-	}
-	end(err)
-	return faultIn(ctx, conn.Conn(), err)
 }
