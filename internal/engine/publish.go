@@ -91,13 +91,11 @@ func (w *workspace) publish(p *Publication) (Published, error) {
 		if target = w.entry(*event.FlowID).flow; target == nil || !event.Owners.Covers(target.OwnerSessionKey) {
 			return Published{}, flows.ErrNotFound
 		}
-		if event.At.Before(target.CreatedAt) {
-			event.At = target.CreatedAt // whatever the clock says: it is for this life of the flow
-		}
+		event.NotBefore(target.CreatedAt) // it is for this life of the flow
 	}
 	candidates, more := w.waiting(matchOf(&event)), w.recorded.More[matchOf(&event)]
-	if last := w.recorded.Latest[matchOf(&event)]; more && last.After(event.At) {
-		event.At = last // all of them wait already, whatever the clock says: see goOn
+	if more {
+		event.NotBefore(w.recorded.Latest[matchOf(&event)]) // all of them wait already, and are to get it
 	}
 	if target != nil {
 		candidates, more = []uuid.UUID{target.ID}, false
@@ -114,11 +112,7 @@ func (w *workspace) publish(p *Publication) (Published, error) {
 // goOn gives an event that more flows waited for than one transaction takes to the next of them.
 func (w *workspace) goOn(event *flows.ExternalEvent) {
 	found := w.waiting(matchOf(event))
-	// Once somebody has had it, a wait that began after it is not its to end: it may be that flow's, for the next one.
-	candidates := slices.DeleteFunc(slices.Clone(found), func(id uuid.UUID) bool {
-		return event.FlowCount > 0 && w.entry(id).flow.Wait.Since.After(event.At)
-	})
-	resumed := w.offer(event, candidates)
+	resumed := w.offer(event, found)
 	// Those that have waited longest come first: where there are some and none took it, none of the rest will. Where
 	// there are none, others have ended the waits of those that were to be tried, and the rest come next.
 	more := w.recorded.More[matchOf(event)] && (len(resumed) > 0 || len(found) == 0)

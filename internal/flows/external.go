@@ -78,6 +78,13 @@ func (e *ExternalEvent) IsFor(f *Flow) bool {
 	return e.FlowID == nil || *e.FlowID == f.ID && !e.At.Before(f.CreatedAt)
 }
 
+// NotBefore sees to it that the event does not come in before a time that it must have come in after, whatever the clock says.
+func (e *ExternalEvent) NotBefore(t time.Time) {
+	if e.At.Before(t) {
+		e.At = t
+	}
+}
+
 // resumed notes on the receipt that the event resumed a flow.
 func (e *ExternalEvent) resumed(f *Flow) {
 	e.FlowCount++

@@ -336,15 +336,18 @@ func TestEndByEvent(t *testing.T) {
 		alter func(*flows.ExternalEvent)
 		want  string
 	}{
-		"the pair":          {func(*flows.ExternalEvent) {}, "external_event 1"},
-		"for this flow":     {func(e *flows.ExternalEvent) { e.FlowID = ptr(someID) }, "external_event 1"},
-		"for another flow":  {func(e *flows.ExternalEvent) { e.FlowID = ptr(stepA) }, "not-waiting"},
-		"another pair":      {func(e *flows.ExternalEvent) { e.Pair = other }, "not-waiting"},
-		"another topic":     {func(e *flows.ExternalEvent) { e.Pair.Topic = "Payment" }, "not-waiting"},
-		"the other way":     {func(e *flows.ExternalEvent) { e.Pair = flows.Pair{Topic: "order-7", CorrelationID: "payment"} }, "not-waiting"},
-		"no longer kept":    {func(e *flows.ExternalEvent) { e.ExpiresAt = noon }, "external_event 1"}, // the flow waited before it came
-		"being delivered":   {func(e *flows.ExternalEvent) { e.Outcome = flows.EventDelivering }, "external_event 1"},
-		"without a payload": {func(e *flows.ExternalEvent) { e.Payload = nil }, "external_event 1"},
+		"the pair":                     {func(*flows.ExternalEvent) {}, "external_event 1"},
+		"for this flow":                {func(e *flows.ExternalEvent) { e.FlowID = ptr(someID) }, "external_event 1"},
+		"for another flow":             {func(e *flows.ExternalEvent) { e.FlowID = ptr(stepA) }, "not-waiting"},
+		"another pair":                 {func(e *flows.ExternalEvent) { e.Pair = other }, "not-waiting"},
+		"another topic":                {func(e *flows.ExternalEvent) { e.Pair.Topic = "Payment" }, "not-waiting"},
+		"the other way":                {func(e *flows.ExternalEvent) { e.Pair = flows.Pair{Topic: "order-7", CorrelationID: "payment"} }, "not-waiting"},
+		"no longer kept":               {func(e *flows.ExternalEvent) { e.ExpiresAt = noon }, "external_event 1"}, // the flow waited before it came
+		"being delivered":              {func(e *flows.ExternalEvent) { e.Outcome = flows.EventDelivering }, "external_event 1"},
+		"without a payload":            {func(e *flows.ExternalEvent) { e.Payload = nil }, "external_event 1"},
+		"others had it since":          {func(e *flows.ExternalEvent) { e.FlowCount = 1 }, "external_event 1"},
+		"others had it before":         {func(e *flows.ExternalEvent) { e.FlowCount, e.At = 1, noon.Add(-time.Second) }, "not-waiting"},
+		"nobody had it, and it is old": {func(e *flows.ExternalEvent) { e.At = noon.Add(-time.Second) }, "external_event 1"},
 	} {
 		e := arrival(1, payment)
 		c.alter(e)

@@ -140,6 +140,9 @@ func (a EndByEvent) apply(d *decision) error {
 	if by != nil && by.EventID != nil && *by.EventID == a.Event.ID {
 		return ErrNotWaiting // it has had this one, and waits for the next
 	}
+	if a.Event.FlowCount > 0 && w.Since.After(a.Event.At) {
+		return ErrNotWaiting // others have had this one, before it began to wait: it may wait for the next
+	}
 	for i, c := range w.Conditions {
 		if c.Kind == WaitExternalEvent && c.Pair == a.Event.Pair {
 			return d.endByEvent(a.Event, i)

@@ -163,7 +163,9 @@ func testMatchLimit(t *testing.T, s store.Store) {
 		t.Errorf("the other pair: %d wait, more %v", len(snapshot.Waiting[store.Match{Pair: pair("u", "c"), Owners: flows.Everyone}]), snapshot.More[store.Match{Pair: pair("u", "c"), Owners: flows.Everyone}])
 	}
 
-	e, err := post(t.Context(), s, at(5000), newReceipt(1, p))
+	receipt := newReceipt(1, p)
+	receipt.At = at(5000) // when all of them wait
+	e, err := post(t.Context(), s, at(5000), receipt)
 	if err != nil || e.Outcome != flows.EventDelivering || e.FlowCount != n || len(e.Flows) != flows.MaxReceiptFlows {
 		t.Fatalf("the first part: %s, %v", receiptText(&e), err)
 	}
