@@ -97,6 +97,18 @@ func (w *Wait) Due() (at time.Time, ok bool) {
 	return at, ok
 }
 
+// DueAt is [Wait.Due] of a flow, nil where it does not wait or the wait does not end by the clock.
+func (f *Flow) DueAt() *time.Time {
+	if f.Wait == nil {
+		return nil
+	}
+	at, ok := f.Wait.Due()
+	if !ok {
+		return nil
+	}
+	return &at
+}
+
 // Pairs are the external events that the wait waits for, without duplicates, in the order of its conditions.
 func (w *Wait) Pairs() []Pair {
 	var pairs []Pair

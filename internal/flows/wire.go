@@ -211,6 +211,49 @@ func DecodeResumedBy(data []byte) (*ResumedBy, error) {
 	return &ResumedBy{Kind: r.Kind, Outcome: r.Outcome, At: at, Condition: r.Condition, EventID: r.EventID}, nil
 }
 
+// wireResumedFlow is a [ResumedFlow] as it is stored.
+type wireResumedFlow struct {
+	ID       uuid.UUID `json:"id"`
+	Revision int64     `json:"revision"`
+}
+
+// StoreResumed writes the flows of a receipt as they are stored: a JSON array, empty for none.
+func StoreResumed(list []ResumedFlow) json.RawMessage {
+	stored := make([]wireResumedFlow, len(list))
+	for i, f := range list {
+		stored[i] = wireResumedFlow{f.FlowID, f.Revision}
+	}
+	return encode(stored)
+}
+
+// LoadResumed reads what [StoreResumed] wrote.
+func LoadResumed(data []byte) (list []ResumedFlow, err error) {
+	var stored []wireResumedFlow
+	if err := json.Unmarshal(data, &stored); err != nil {
+		return nil, wrapDecode("the flows of an external event", err)
+	}
+	for _, f := range stored {
+		list = append(list, ResumedFlow{f.ID, f.Revision})
+	}
+	return list, nil
+}
+
+// StoreLabels writes labels as they are stored: a JSON object, empty for none.
+func StoreLabels(labels map[string]string) json.RawMessage {
+	if len(labels) == 0 {
+		return json.RawMessage("{}")
+	}
+	return encode(labels)
+}
+
+// LoadLabels reads what [StoreLabels] wrote; none is nil.
+func LoadLabels(data []byte) (labels map[string]string, err error) {
+	if string(data) == "{}" {
+		return nil, nil
+	}
+	return labels, wrapDecode("labels", json.Unmarshal(data, &labels))
+}
+
 func wrapDecode(what string, err error) error {
 	if err == nil {
 		return nil

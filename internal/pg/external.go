@@ -76,7 +76,7 @@ func queueExternalEvents(batch *pgx.Batch, sql string, events []*flows.ExternalE
 		column(events, func(e event) time.Time { return e.At }),
 		column(events, func(e event) time.Time { return e.ExpiresAt }),
 		column(events, func(e event) string { return string(e.Outcome) }),
-		column(events, func(e event) []byte { return encodeResumed(e.Flows) }),
+		column(events, func(e event) []byte { return flows.StoreResumed(e.Flows) }),
 		column(events, func(e event) int64 { return e.FlowCount }),
 		column(events, func(e event) string { return string(e.Owners) }),
 		column(events, func(e event) string { return e.Traceparent }))

@@ -1,7 +1,6 @@
 package pg
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -62,10 +61,8 @@ func (f *fields) flow() (*flows.Flow, error) {
 			return nil, fmt.Errorf("flow %s: %w", flow.ID, err)
 		}
 	}
-	if string(labels) != "{}" {
-		if err := json.Unmarshal(labels, &flow.Labels); err != nil {
-			return nil, fmt.Errorf("flow %s: decoding labels: %w", flow.ID, err)
-		}
+	if flow.Labels, err = flows.LoadLabels(labels); err != nil {
+		return nil, fmt.Errorf("flow %s: %w", flow.ID, err)
 	}
 	return &flow, nil
 }
@@ -98,20 +95,6 @@ func inUTC(t *time.Time) *time.Time {
 	return &utc
 }
 
-// resumedFlow is the stored form of flows.ResumedFlow.
-type resumedFlow struct {
-	ID       uuid.UUID `json:"id"`
-	Revision int64     `json:"revision"`
-}
-
-func encodeResumed(list []flows.ResumedFlow) []byte {
-	text, err := json.Marshal(column(list, func(r flows.ResumedFlow) resumedFlow { return resumedFlow{r.FlowID, r.Revision} }))
-	if err != nil {
-		panic(fmt.Sprintf("pg: encoding ids and numbers: %v", err)) // cannot be
-	}
-	return text
-}
-
 // scanExternalEvent reads the columns externalColumns.
 func scanExternalEvent(row pgx.CollectableRow) (*flows.ExternalEvent, error) {
 	columns := fieldsOf(row)
@@ -129,12 +112,9 @@ func (f *fields) externalEvent() (*flows.ExternalEvent, error) {
 	if err := f.done("an external event"); err != nil {
 		return nil, err
 	}
-	var resumed []resumedFlow
-	if err := json.Unmarshal(text, &resumed); err != nil {
-		return nil, fmt.Errorf("external event %s: decoding its flows: %w", e.ID, err)
-	}
-	for _, r := range resumed {
-		e.Flows = append(e.Flows, flows.ResumedFlow{FlowID: r.ID, Revision: r.Revision})
+	var err error
+	if e.Flows, err = flows.LoadResumed(text); err != nil {
+		return nil, fmt.Errorf("external event %s: %w", e.ID, err)
 	}
 	return &e, nil
 }

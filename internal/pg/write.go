@@ -1,8 +1,6 @@
 package pg
 
 import (
-	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -189,7 +187,7 @@ func changing(updates []store.FlowUpdate) []any {
 		column(updates, encodeLabels),
 		column(updates, encodeWait),
 		column(updates, waitingSince),
-		column(updates, dueAt),
+		column(updates, func(u store.FlowUpdate) *time.Time { return u.Flow.DueAt() }),
 		column(updates, dueSince),
 		column(updates, encodeResumedBy),
 		column(updates, func(u update) string { return string(u.Flow.Status) }),
@@ -210,17 +208,10 @@ func encodeState(u store.FlowUpdate) []byte {
 }
 
 func encodeLabels(u store.FlowUpdate) []byte {
-	switch {
-	case !u.Labels:
+	if !u.Labels {
 		return nil
-	case len(u.Flow.Labels) == 0:
-		return []byte("{}")
 	}
-	text, err := json.Marshal(u.Flow.Labels)
-	if err != nil {
-		panic(fmt.Sprintf("pg: encoding a map of strings: %v", err)) // cannot be
-	}
-	return text
+	return flows.StoreLabels(u.Flow.Labels)
 }
 
 func encodeWait(u store.FlowUpdate) []byte {
@@ -237,21 +228,9 @@ func waitingSince(u store.FlowUpdate) *time.Time {
 	return &u.Flow.Wait.Since
 }
 
-// dueAt is when the flow's wait ends by the clock, nil where it does not.
-func dueAt(u store.FlowUpdate) *time.Time {
-	if u.Flow.Wait == nil {
-		return nil
-	}
-	at, ok := u.Flow.Wait.Due()
-	if !ok {
-		return nil
-	}
-	return &at
-}
-
-// dueSince marks dueAt as the wait's own.
+// dueSince marks the due time as the wait's own.
 func dueSince(u store.FlowUpdate) *time.Time {
-	if dueAt(u) == nil {
+	if u.Flow.DueAt() == nil {
 		return nil
 	}
 	return waitingSince(u)

@@ -3,8 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
-	"fmt"
 
 	"taskflow/internal/flows"
 	"taskflow/internal/store"
@@ -29,38 +27,8 @@ func scanExternal(r row, e *flows.ExternalEvent) error {
 	if only.Valid {
 		e.FlowID = &only.UUID
 	}
-	e.Flows, err = decodeResumed(resumed)
+	e.Flows, err = flows.LoadResumed(resumed)
 	return err
-}
-
-// receiptFlow is a [flows.ResumedFlow] in the column flows.
-type receiptFlow struct {
-	ID       uuid.UUID `json:"id"`
-	Revision int64     `json:"revision"`
-}
-
-func decodeResumed(text []byte) ([]flows.ResumedFlow, error) {
-	var stored []receiptFlow
-	if err := json.Unmarshal(text, &stored); err != nil {
-		return nil, fmt.Errorf("decoding the flows of an external event: %w", err)
-	}
-	var list []flows.ResumedFlow
-	for _, f := range stored {
-		list = append(list, flows.ResumedFlow{FlowID: f.ID, Revision: f.Revision})
-	}
-	return list, nil
-}
-
-func encodeResumed(list []flows.ResumedFlow) (string, error) {
-	stored := make([]receiptFlow, len(list))
-	for i, f := range list {
-		stored[i] = receiptFlow{f.FlowID, f.Revision}
-	}
-	text, err := json.Marshal(stored)
-	if err != nil {
-		return "", fmt.Errorf("encoding the flows of an external event: %w", err)
-	}
-	return string(text), nil
 }
 
 const upsertExternal = `
@@ -73,11 +41,6 @@ ON CONFLICT (id) DO UPDATE SET topic = excluded.topic, correlation_id = excluded
 	flow_count = excluded.flow_count, owners = excluded.owners, traceparent = excluded.traceparent`
 
 func (t *tx) saveExternal(e *flows.ExternalEvent) {
-	resumed, err := encodeResumed(e.Flows)
-	if err != nil {
-		t.fail(err)
-		return
-	}
 	var only, payload any
 	if e.FlowID != nil {
 		only = e.FlowID[:]
@@ -86,7 +49,7 @@ func (t *tx) saveExternal(e *flows.ExternalEvent) {
 		payload = string(e.Payload)
 	}
 	t.do(upsertExternal, e.ID[:], e.Pair.Topic, e.Pair.CorrelationID, only, payload, e.Actor, e.At.UnixMicro(),
-		e.ExpiresAt.UnixMicro(), string(e.Outcome), resumed, e.FlowCount, string(e.Owners), e.Traceparent)
+		e.ExpiresAt.UnixMicro(), string(e.Outcome), string(flows.StoreResumed(e.Flows)), e.FlowCount, string(e.Owners), e.Traceparent)
 }
 
 // ExternalEvent implements [store.Reader].

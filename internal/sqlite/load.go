@@ -149,7 +149,7 @@ func (t *tx) LoadDue(limit int) (store.Snapshot, error) {
 		if f == nil { // a failure: its row was there a moment ago
 			break
 		}
-		if due := dueAt(f); due == nil || due.After(s.Now) {
+		if due := f.DueAt(); due == nil || due.After(s.Now) {
 			delete(s.Flows, id)
 			t.repair(id, f)
 		}
@@ -158,18 +158,6 @@ func (t *tx) LoadDue(limit int) (store.Snapshot, error) {
 		return store.Snapshot{}, t.err
 	}
 	return s, nil
-}
-
-// dueAt is when the flow's wait ends by the clock; nil where it does not.
-func dueAt(f *flows.Flow) *time.Time {
-	if f.Wait == nil {
-		return nil
-	}
-	at, ok := f.Wait.Due()
-	if !ok {
-		return nil
-	}
-	return &at
 }
 
 const (
@@ -185,7 +173,7 @@ func (t *tx) repair(id uuid.UUID, f *flows.Flow) {
 		t.do(deleteAwaited, id[:])
 	} else {
 		t.rematch(f)
-		t.do(updateDue, microsOf(dueAt(f)), id[:])
+		t.do(updateDue, microsOf(f.DueAt()), id[:])
 	}
 	_, _ = t.mark(0)
 }

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -65,7 +64,7 @@ func scanFlow(r row, f *flows.Flow) error {
 	if err != nil {
 		return err
 	}
-	if f.Labels, err = decodeLabels(labels); err != nil {
+	if f.Labels, err = flows.LoadLabels([]byte(labels)); err != nil {
 		return err
 	}
 	if wait != nil {
@@ -77,28 +76,6 @@ func scanFlow(r row, f *flows.Flow) error {
 		f.ResumedBy, err = flows.DecodeResumedBy(resumedBy)
 	}
 	return err
-}
-
-func decodeLabels(text string) (map[string]string, error) {
-	labels := map[string]string{}
-	if text == "{}" {
-		return labels, nil
-	}
-	if err := json.Unmarshal([]byte(text), &labels); err != nil {
-		return nil, fmt.Errorf("decoding labels: %w", err)
-	}
-	return labels, nil
-}
-
-func encodeLabels(labels map[string]string) (string, error) {
-	if len(labels) == 0 {
-		return "{}", nil
-	}
-	text, err := json.Marshal(labels)
-	if err != nil {
-		return "", fmt.Errorf("encoding labels: %w", err)
-	}
-	return string(text), nil
 }
 
 const stepColumns = `id, flow_id, run_id, runtime, task, status, child_session_key, result, observed_at, created_at, updated_at`

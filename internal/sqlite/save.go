@@ -78,15 +78,10 @@ INSERT INTO flows (id, mode, controller_id, owner_session_key, requester_origin,
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 func (t *tx) create(f *flows.Flow) {
-	labels, err := encodeLabels(f.Labels)
-	if err != nil {
-		t.fail(err)
-		return
-	}
 	args := append(make([]any, 0, 23), f.ID[:], string(f.Mode), f.ControllerID, f.OwnerSessionKey, f.RequesterOrigin,
 		f.CreatedAt.UnixMicro(), f.CreatedBy)
 	args = appendChanging(args, f)
-	t.do(insertFlow, append(args, labels, string(f.State))...)
+	t.do(insertFlow, append(args, string(flows.StoreLabels(f.Labels)), string(f.State))...)
 	t.insertLabels(f)
 	if f.Wait != nil {
 		t.rematch(f)
@@ -107,12 +102,7 @@ func (t *tx) update(u *store.FlowUpdate) {
 		state = string(f.State)
 	}
 	if u.Labels {
-		text, err := encodeLabels(f.Labels)
-		if err != nil {
-			t.fail(err)
-			return
-		}
-		labels = text
+		labels = string(flows.StoreLabels(f.Labels))
 		t.do(deleteLabels, f.ID[:])
 	}
 	args := appendChanging(make([]any, 0, 17), f)
@@ -136,7 +126,7 @@ func appendChanging(args []any, f *flows.Flow) []any {
 		resumedBy = string(flows.EncodeResumedBy(f.ResumedBy))
 	}
 	return append(args, string(f.Status), f.Revision, f.CancelRequested, f.StepsTotal, f.StepsActive,
-		f.UpdatedAt.UnixMicro(), microsOf(f.EndedAt), waitKind, waitingSince, microsOf(dueAt(f)),
+		f.UpdatedAt.UnixMicro(), microsOf(f.EndedAt), waitKind, waitingSince, microsOf(f.DueAt()),
 		f.CurrentStep, f.Goal, resumedBy, wait)
 }
 
