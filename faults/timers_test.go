@@ -97,14 +97,7 @@ func lastSeq(t *testing.T, c *servertest.Client) int64 {
 // the latest was. what is what the servers went through.
 func checkTimers(t *testing.T, c *servertest.Client, due map[string]time.Time, what string) time.Duration {
 	t.Helper()
-	feed, err := servertest.All[event](c, "/events")
-	if err != nil {
-		t.Fatal(err)
-	}
-	trails := map[string][]event{}
-	for _, e := range feed {
-		trails[e.FlowID] = append(trails[e.FlowID], e)
-	}
+	trails := trailsOf(t, c)
 	var late []time.Duration
 	for id, at := range due {
 		all := trails[id]

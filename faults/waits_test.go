@@ -114,6 +114,20 @@ func trail(t *testing.T, c *servertest.Client, id string) []event {
 	return all
 }
 
+// trailsOf reads every flow's audit events off the feed.
+func trailsOf(t *testing.T, c *servertest.Client) map[string][]event {
+	t.Helper()
+	feed, err := servertest.All[event](c, "/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	trails := map[string][]event{}
+	for _, e := range feed {
+		trails[e.FlowID] = append(trails[e.FlowID], e)
+	}
+	return trails
+}
+
 // checkTrail checks the trail of a flow that waits once.
 func checkTrail(t *testing.T, id string, all []event) {
 	t.Helper()
