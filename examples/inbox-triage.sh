@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # An agent triages an inbox: it drafts replies step by step, waits for a person's go-ahead, and finishes.
-# Needs a running server (make run) and curl. TASKFLOW_URL says where it is.
+# Needs a running server (make run) and curl. BASE_URL says where it is.
 set -euo pipefail
-url=${TASKFLOW_URL:-http://127.0.0.1:8080}
+url=${BASE_URL:-http://127.0.0.1:8080}
 
 # call METHOD PATH [BODY] [curl options]: prints the answer's body; a problem stops the script.
 call() {

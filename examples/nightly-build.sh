@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # A nightly build runs in a CI system of its own; a mirrored flow shows how it goes. Somebody stops it half-way: the flow
 # is cancelled when the last job that was running has ended.
-# Needs a running server (make run) and curl. TASKFLOW_URL says where it is.
+# Needs a running server (make run) and curl. BASE_URL says where it is.
 set -euo pipefail
-url=${TASKFLOW_URL:-http://127.0.0.1:8080}
+url=${BASE_URL:-http://127.0.0.1:8080}
 
 # call METHOD PATH [BODY] [curl options]: prints the answer's body; a problem stops the script.
 call() {

@@ -30,6 +30,21 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// TestHelp_OfServeHasEveryVariable follows what an unknown variable is answered with.
+func TestHelp_OfServeHasEveryVariable(t *testing.T) {
+	refused := servertest.Run(t, servertest.Options{Env: []string{"TASKFLOW_NO_SUCH=1"}})
+	if refused.Code != 1 || !strings.Contains(refused.Stderr, "TASKFLOW_NO_SUCH") || !strings.Contains(refused.Stderr, "server serve --help") {
+		t.Errorf("an unknown variable: %+v, want code 1, its name and where the known ones are", refused)
+	}
+	_, model := parsed(t)
+	help := strings.Join(strings.Fields(servertest.Run(t, servertest.Options{}, "serve", "--help").Stdout), "")
+	for name := range knownVariables(model) {
+		if !strings.Contains(help, "($"+name+")") {
+			t.Errorf("serve --help leaves out %s", name)
+		}
+	}
+}
+
 func TestOpenAPI(t *testing.T) {
 	r := servertest.Run(t, servertest.Options{}, "openapi")
 	if r.Code != 0 || r.Stdout != string(api.Spec) {

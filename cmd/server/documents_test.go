@@ -253,7 +253,7 @@ func TestExamples(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				out, err := bash(t, root, "./"+text, "TASKFLOW_URL="+s.URL)
+				out, err := bash(t, root, "./"+text, "BASE_URL="+s.URL)
 				if err != nil || !strings.Contains(out, "\ndone: ") {
 					t.Errorf("%v\n%s", err, out)
 				}

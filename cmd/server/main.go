@@ -105,7 +105,7 @@ func checkEnvironment(environment []string, known map[string]bool) error {
 		case !strings.HasPrefix(name, prefix), known[name]:
 		case strings.HasPrefix(name, prefix+"SERVICE_"), strings.HasPrefix(name, prefix+"PORT"):
 		default:
-			return fmt.Errorf("unknown variable %s: see --help for those there are", name)
+			return fmt.Errorf("unknown variable %s: server serve --help has those there are", name)
 		}
 	}
 	return nil
