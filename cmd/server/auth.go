@@ -15,7 +15,7 @@ import (
 // authConfig is who may call, and how much of the server one caller may use.
 type authConfig struct {
 	Auth                 authentication `env:"TASKFLOW_AUTH" default:"none" placeholder:"KINDS" help:"Who may call: none serves this machine only; keys, jwt, or keys,jwt."`
-	AllowUnauthenticated bool           `env:"TASKFLOW_ALLOW_UNAUTHENTICATED" help:"Listen on other addresses without authentication all the same."`
+	AllowUnauthenticated bool           `env:"TASKFLOW_ALLOW_UNAUTHENTICATED" help:"Listen on other addresses without authentication all the same, and take requests for any Host."`
 	JWTIssuer            string         `name:"jwt-issuer" env:"TASKFLOW_JWT_ISSUER" placeholder:"URL" help:"The issuer of JWTs, where OpenID Connect discovery begins."`
 	JWTAudience          string         `name:"jwt-audience" env:"TASKFLOW_JWT_AUDIENCE" placeholder:"NAME" help:"The audience that a JWT must be for."`
 	JWTOwnerClaim        string         `name:"jwt-owner-claim" env:"TASKFLOW_JWT_OWNER_CLAIM" default:"taskflow_owner" placeholder:"NAME" help:"The claim that says whose flows a JWT is for."`

@@ -68,6 +68,8 @@ func checkCommands(t *testing.T, page, text string) {
 			}
 		case strings.HasPrefix(command, "docker compose up"):
 			checkCompose(t)
+		case strings.HasPrefix(command, inContainer):
+			checkServer(t, page, "bin/server "+strings.TrimPrefix(command, inContainer))
 		case setting.MatchString(command) || name == "bin/server":
 			checkServer(t, page, command)
 		case strings.HasPrefix(command, "go run ./bench "): // bench.TestDocuments looks at what follows
@@ -79,6 +81,9 @@ func checkCommands(t *testing.T, page, text string) {
 		}
 	}
 }
+
+// inContainer begins a command of the server's program in the container that compose.yaml starts.
+const inContainer = "docker compose exec server /server "
 
 // checkServer parses a command that starts a server, with the variables that it sets.
 func checkServer(t *testing.T, page, command string) {
@@ -165,6 +170,9 @@ func checkCompose(t *testing.T) {
 	}
 	if err := configures(t, server.Environment); err != nil || server.Environment["TASKFLOW_DATABASE_URL"] == "" {
 		t.Errorf("compose.yaml: the server would not start with %v: %v", server.Environment, err)
+	}
+	if _, anybody := server.Environment["TASKFLOW_ALLOW_UNAUTHENTICATED"]; anybody {
+		t.Error("compose.yaml: a page that resolves to this machine could do whatever a caller may")
 	}
 	for _, found := range imageRuns.FindAllStringSubmatch(image, -1) {
 		if err := configures(t, nil, found[1]); err != nil {
