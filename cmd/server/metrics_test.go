@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -312,6 +313,9 @@ func TestMetrics_DashboardAlertsAndDocuments(t *testing.T) {
 		}
 	}
 	checkAlerts(t, families, read("deploy/prometheus/alerts.yaml"))
+	checkLogLines(t, "deploy/prometheus/alerts.yaml", string(read("deploy/prometheus/alerts.yaml")))
+	_, alarms, _ := strings.Cut(string(read("docs/operations.md")), "## What an alarm means")
+	checkLogLines(t, "docs/operations.md", alarms)
 	page := string(read("docs/metrics.md"))
 	checkExpression(t, families, "docs/metrics.md", page)
 	for _, block := range promql.FindAllStringSubmatch(page, -1) {
@@ -328,6 +332,40 @@ func TestMetrics_DashboardAlertsAndDocuments(t *testing.T) {
 		}
 		if !strings.Contains(charted, name) {
 			t.Errorf("the dashboard does not show %s", name)
+		}
+	}
+}
+
+// logLine is a line of the log that a reader is told to look for: several words in quotation marks.
+var logLine = regexp.MustCompile(`"((?:[A-Za-z]+ )+[A-Za-z]+)"`)
+
+// checkLogLines holds that each of them is logged by something.
+func checkLogLines(t *testing.T, page, text string) {
+	t.Helper()
+	source := ""
+	for _, pattern := range []string{"*.go", "../../internal/*/*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			code, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasSuffix(file, "_test.go") {
+				source += string(code)
+			}
+		}
+	}
+	lines := logLine.FindAllStringSubmatch(strings.Join(strings.Fields(text), " "), -1)
+	if len(lines) == 0 {
+		t.Errorf("%s names no line of the log", page)
+	}
+	for _, line := range lines {
+		what, troubled := strings.CutPrefix(line[1], "trouble with ")
+		if !strings.Contains(source, `"`+what) || troubled && !strings.Contains(source, `doing: "`+what+`"`) {
+			t.Errorf("%s tells to look for %q, which nothing logs", page, line[1])
 		}
 	}
 }
