@@ -15,8 +15,10 @@ import (
 	"strings"
 	"testing"
 
+	"taskflow/internal/pg"
 	"taskflow/internal/pg/pgtest"
 	"taskflow/internal/servertest"
+	"taskflow/internal/sqlite"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -175,6 +177,14 @@ func comparable(language, output string) string {
 		return compact.String()
 	}
 	return output
+}
+
+// TestDocuments_SchemaVersions holds that whoever has to go back is told the versions that there are.
+func TestDocuments_SchemaVersions(t *testing.T) {
+	want := fmt.Sprintf("this release is at %d on PostgreSQL and at %d on SQLite", pg.LatestVersion(), sqlite.LatestVersion())
+	if page := strings.Join(strings.Fields(read(t, "docs/operations.md")), " "); !strings.Contains(page, want) {
+		t.Errorf("docs/operations.md does not say %q", want)
+	}
 }
 
 // TestDocuments_LinksLead looks for the file behind every link of a page to another document.
