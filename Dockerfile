@@ -4,7 +4,9 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/server ./cmd/server && mkdir -p /out/data
+# What the log and taskflow_build_info call this program: .git, by which Go would know, is not copied.
+ARG VERSION=
+RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w -X main.release=$VERSION" -o /out/server ./cmd/server && mkdir -p /out/data
 
 FROM scratch
 # For TLS to the database.

@@ -11,8 +11,14 @@ type logConfig struct {
 	Level  slog.Level `name:"log-level" env:"TASKFLOW_LOG_LEVEL" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error; debug logs every request."`
 }
 
-// version is the version of the module this program was built from.
+// release is the version that the linker was given (-X main.release=v1.2.3), "" where it was given none.
+var release string
+
+// version is the release, or else the version of the module this program was built from.
 func version() string {
+	if release != "" {
+		return release
+	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		return info.Main.Version
 	}
