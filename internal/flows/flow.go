@@ -53,7 +53,7 @@ type Flow struct {
 	// State is the caller's JSON, digit for digit as it was sent.
 	State     json.RawMessage
 	Wait      *Wait      // nil unless Status is Waiting
-	ResumedBy *ResumedBy // how the last wait ended; nil until one has
+	ResumedBy *ResumedBy // how it was last resumed; nil until it has been
 	Status    Status
 	// CancelRequested is sticky: once set, only a cancel is accepted.
 	CancelRequested bool

@@ -557,17 +557,42 @@ type CreateFlow struct {
 // Empty defines model for Empty.
 type Empty = map[string]interface{}
 
-// Event defines model for Event.
+// Event One entry of the audit trail. Each kind has its own members in `payload`; those in italics are there only where there is
+// something to say.
+//
+// | kind | payload | |
+// |---|---|---|
+// | `created` | `controller_id`, `goal`, `current_step`, *`state`*, *`labels`*, *`requester_origin`* | as it was created |
+// | `started` | | `{}` |
+// | `waiting` | `wait` | as in the flow, without the URLs of its callbacks |
+// | `resumed` | *`state_patch`*, `cause` | what was merged into the state: a caller's patch, that of the timeout, or `{"resume_event": …}` of an external event or a callback; `cause` is the flow's `resumed_by`, with the `generation` of the wait that ended |
+// | `finished` | *`final_state`* | what was merged into the state |
+// | `failed` | `reason` | `timeout` where the wait's timeout did it |
+// | `cancel_requested` | `reason` | null where none was given |
+// | `cancelled` | `reason` | likewise, and null where the last step of a flow whose cancel was requested has ended; `timeout` where the wait's timeout did it |
+// | `state_updated` | *`patch`*, `next_step`, *`goal`*, *`labels`* | `next_step` is the new `current_step`, null where it stays; a label that is null was removed |
+// | `step_observed` | `run_id`, `status`, `runtime` | it has the flow's revision as it was; every other event has one of its own |
+//
+// A patch that was not given is left out, as null is a patch.
+//
+// `actor` is the name of the caller's API key, or its token's `sub`; `anonymous` where nobody has to say who they are;
+// and for what ended a wait otherwise, also as it began, `timer` (a timer, or the timeout), `callback` or
+// `external-event`. No caller is let in by one of these names.
 type Event struct {
+	// Actor Who did it.
 	Actor string `json:"actor"`
 
 	// At RFC 3339, UTC, microseconds.
-	At       Time                   `json:"at"`
-	FlowId   openapi_types.UUID     `json:"flow_id"`
-	Kind     EventKind              `json:"kind"`
-	Payload  map[string]interface{} `json:"payload"`
-	Revision int64                  `json:"revision"`
-	Seq      int64                  `json:"seq"`
+	At     Time               `json:"at"`
+	FlowId openapi_types.UUID `json:"flow_id"`
+	Kind   EventKind          `json:"kind"`
+
+	// Payload What happened, as the table says for each kind.
+	Payload map[string]interface{} `json:"payload"`
+
+	// Revision The flow's revision after it.
+	Revision int64 `json:"revision"`
+	Seq      int64 `json:"seq"`
 
 	// Traceparent The W3C trace context of the request that made the change, or of the one that published the external event that did; where the server traces, of its own span for that request. Only where there is one.
 	Traceparent *string `json:"traceparent,omitempty"`
@@ -629,7 +654,7 @@ type Flow struct {
 	// RequesterOrigin Who asked.
 	RequesterOrigin string `json:"requester_origin"`
 
-	// ResumedBy How the last wait ended; null until one has.
+	// ResumedBy How the flow was last resumed; null until it has been. A wait that ends in a failure or a cancel leaves it as it is.
 	ResumedBy *ResumedBy `json:"resumed_by"`
 	Revision  int64      `json:"revision"`
 
@@ -794,7 +819,7 @@ type ResumeFlow struct {
 	StatePatch JSON `json:"state_patch,omitempty"`
 }
 
-// ResumedBy How the last wait ended; null until one has.
+// ResumedBy How the flow was last resumed; null until it has been. A wait that ends in a failure or a cancel leaves it as it is.
 type ResumedBy struct {
 	// At RFC 3339, UTC, microseconds.
 	At Time `json:"at"`
