@@ -535,7 +535,7 @@ type ControllerCount struct {
 	Flows        int64  `json:"flows"`
 }
 
-// CreateFlow defines model for CreateFlow.
+// CreateFlow Where they are left out, `mode` is `managed`, `current_step` is `init`, `state` is `{}`, and the server makes the `id`.
 type CreateFlow struct {
 	ControllerId Label  `json:"controller_id"`
 	CurrentStep  *Label `json:"current_step,omitempty"`
@@ -708,7 +708,7 @@ type NextCursor = string
 // Object Any JSON object.
 type Object = json.RawMessage
 
-// ObserveStep defines model for ObserveStep.
+// ObserveStep Where `runtime` is left out of a step that is new, it is the flow's `mode`; of one that is recorded, it stays.
 type ObserveStep struct {
 	ChildSessionKey json.RawMessage `json:"child_session_key,omitempty"`
 
@@ -768,7 +768,8 @@ type Problem struct {
 	Type string `json:"type"`
 }
 
-// PublishEvent defines model for PublishEvent.
+// PublishEvent `ttl` has no years and no months, as they have no fixed length: with them it is 422. Where it is left out it is `PT1H`,
+// and `payload` is null.
 type PublishEvent struct {
 	CorrelationId Label `json:"correlation_id"`
 	FlowId        *UUID `json:"flow_id,omitempty"`
@@ -840,7 +841,8 @@ type ResumedByOutcome string
 // SetWaiting defines model for SetWaiting.
 type SetWaiting struct {
 	// Wait One condition, or with kind `any_of` several, of which the first to happen ends the wait. Ties go by the order of
-	// the list, the timeout last. Each kind takes its own fields and no others.
+	// the list, the timeout last. Each kind takes its own fields and no others. In `after`, years and months are those of the
+	// calendar, and a day is 24 hours.
 	Wait WaitRequest `json:"wait"`
 }
 
@@ -929,7 +931,8 @@ type Time = time.Time
 // TimeoutAction defines model for TimeoutAction.
 type TimeoutAction string
 
-// TimeoutRequest Ends the wait where nothing else has.
+// TimeoutRequest Ends the wait where nothing else has. It takes one of `at` and `after`. A `state_patch` goes with `on_timeout` `resume`
+// alone; with another it is 422.
 type TimeoutRequest struct {
 	// After How long from now, as an ISO 8601 duration.
 	//
@@ -1042,7 +1045,8 @@ type WaitExplainedConditionsKind string
 type WaitKind string
 
 // WaitRequest One condition, or with kind `any_of` several, of which the first to happen ends the wait. Ties go by the order of
-// the list, the timeout last. Each kind takes its own fields and no others.
+// the list, the timeout last. Each kind takes its own fields and no others. In `after`, years and months are those of the
+// calendar, and a day is 24 hours.
 type WaitRequest struct {
 	// After How long from now, as an ISO 8601 duration.
 	//
@@ -1060,7 +1064,8 @@ type WaitRequest struct {
 	Details Object   `json:"details,omitempty"`
 	Kind    WaitKind `json:"kind"`
 
-	// Timeout Ends the wait where nothing else has.
+	// Timeout Ends the wait where nothing else has. It takes one of `at` and `after`. A `state_patch` goes with `on_timeout` `resume`
+	// alone; with another it is 422.
 	Timeout *TimeoutRequest `json:"timeout,omitempty"`
 	Topic   *Label          `json:"topic,omitempty"`
 
@@ -1101,9 +1106,15 @@ type Prefer = string
 // Events defines model for Events.
 type Events = EventList
 
+// FlowAsRead defines model for FlowAsRead.
+type FlowAsRead = Flow
+
+// Published defines model for Published.
+type Published = Receipt
+
 // RunBatchParams defines parameters for RunBatch.
 type RunBatchParams struct {
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours, or what the server is set to, gets the first answer. Keys are each caller's own.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1166,7 +1177,7 @@ type ListExternalEventsParams struct {
 
 // PublishExternalEventParams defines parameters for PublishExternalEvent.
 type PublishExternalEventParams struct {
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours, or what the server is set to, gets the first answer. Keys are each caller's own.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1219,7 +1230,7 @@ type ListFlowsParamsView string
 
 // CreateFlowParams defines parameters for CreateFlow.
 type CreateFlowParams struct {
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours, or what the server is set to, gets the first answer. Keys are each caller's own.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1244,7 +1255,7 @@ type CancelFlowParams struct {
 	// IfMatch `"3"`: apply only at revision 3, else 409 `revision-conflict`. `W/"3"` counts as `"3"`. `*`: the flow must exist.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours, or what the server is set to, gets the first answer. Keys are each caller's own.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1279,7 +1290,7 @@ type FailFlowParams struct {
 	// IfMatch `"3"`: apply only at revision 3, else 409 `revision-conflict`. `W/"3"` counts as `"3"`. `*`: the flow must exist.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours, or what the server is set to, gets the first answer. Keys are each caller's own.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1288,7 +1299,7 @@ type FinishFlowParams struct {
 	// IfMatch `"3"`: apply only at revision 3, else 409 `revision-conflict`. `W/"3"` counts as `"3"`. `*`: the flow must exist.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours, or what the server is set to, gets the first answer. Keys are each caller's own.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1297,7 +1308,7 @@ type RequestCancelFlowParams struct {
 	// IfMatch `"3"`: apply only at revision 3, else 409 `revision-conflict`. `W/"3"` counts as `"3"`. `*`: the flow must exist.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours, or what the server is set to, gets the first answer. Keys are each caller's own.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1306,7 +1317,7 @@ type ResumeFlowParams struct {
 	// IfMatch `"3"`: apply only at revision 3, else 409 `revision-conflict`. `W/"3"` counts as `"3"`. `*`: the flow must exist.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours, or what the server is set to, gets the first answer. Keys are each caller's own.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1315,7 +1326,7 @@ type StartFlowParams struct {
 	// IfMatch `"3"`: apply only at revision 3, else 409 `revision-conflict`. `W/"3"` counts as `"3"`. `*`: the flow must exist.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours, or what the server is set to, gets the first answer. Keys are each caller's own.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1324,7 +1335,7 @@ type UpdateFlowStateParams struct {
 	// IfMatch `"3"`: apply only at revision 3, else 409 `revision-conflict`. `W/"3"` counts as `"3"`. `*`: the flow must exist.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours, or what the server is set to, gets the first answer. Keys are each caller's own.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -1348,7 +1359,7 @@ type SetFlowWaitingParams struct {
 	// IfMatch `"3"`: apply only at revision 3, else 409 `revision-conflict`. `W/"3"` counts as `"3"`. `*`: the flow must exist.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 
-	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours gets the first answer.
+	// IdempotencyKey 1 to 255 visible ASCII characters, quoted or bare, such as `order-7-finish`. A repeat within 24 hours, or what the server is set to, gets the first answer. Keys are each caller's own.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -3488,12 +3499,21 @@ type EventsTexteventStreamResponse struct {
 type FlowResponseHeaders struct {
 	ETag               *string
 	IdempotentReplayed *string
-	PreferenceApplied  *string
 }
 type FlowJSONResponse struct {
 	Body Flow
 
 	Headers FlowResponseHeaders
+}
+
+type FlowAsReadResponseHeaders struct {
+	ETag              *string
+	PreferenceApplied *string
+}
+type FlowAsReadJSONResponse struct {
+	Body Flow
+
+	Headers FlowAsReadResponseHeaders
 }
 
 type HealthJSONResponse Health
@@ -3510,14 +3530,16 @@ type ProblemApplicationProblemPlusJSONResponse struct {
 	Headers ProblemResponseHeaders
 }
 
-type ReceiptResponseHeaders struct {
+type PublishedResponseHeaders struct {
 	IdempotentReplayed *string
 }
-type ReceiptJSONResponse struct {
+type PublishedJSONResponse struct {
 	Body Receipt
 
-	Headers ReceiptResponseHeaders
+	Headers PublishedResponseHeaders
 }
+
+type ReceiptJSONResponse Receipt
 
 type StepResponseHeaders struct {
 	TaskflowStaleObservation *string
@@ -3750,7 +3772,7 @@ type PublishExternalEventResponseObject interface {
 	VisitPublishExternalEventResponse(w http.ResponseWriter) error
 }
 
-type PublishExternalEvent200JSONResponse struct{ ReceiptJSONResponse }
+type PublishExternalEvent200JSONResponse struct{ PublishedJSONResponse }
 
 func (response PublishExternalEvent200JSONResponse) VisitPublishExternalEventResponse(w http.ResponseWriter) error {
 
@@ -3810,13 +3832,10 @@ type GetExternalEvent200JSONResponse struct{ ReceiptJSONResponse }
 func (response GetExternalEvent200JSONResponse) VisitGetExternalEventResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.IdempotentReplayed != nil {
-		w.Header().Set("Idempotent-Replayed", fmt.Sprint(*response.Headers.IdempotentReplayed))
-	}
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4031,7 +4050,7 @@ type GetFlowResponseObject interface {
 	VisitGetFlowResponse(w http.ResponseWriter) error
 }
 
-type GetFlow200JSONResponse struct{ FlowJSONResponse }
+type GetFlow200JSONResponse struct{ FlowAsReadJSONResponse }
 
 func (response GetFlow200JSONResponse) VisitGetFlowResponse(w http.ResponseWriter) error {
 
@@ -4042,9 +4061,6 @@ func (response GetFlow200JSONResponse) VisitGetFlowResponse(w http.ResponseWrite
 	w.Header().Set("Content-Type", "application/json")
 	if response.Headers.ETag != nil {
 		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
-	if response.Headers.IdempotentReplayed != nil {
-		w.Header().Set("Idempotent-Replayed", fmt.Sprint(*response.Headers.IdempotentReplayed))
 	}
 	if response.Headers.PreferenceApplied != nil {
 		w.Header().Set("Preference-Applied", fmt.Sprint(*response.Headers.PreferenceApplied))
@@ -4128,9 +4144,6 @@ func (response CancelFlow200JSONResponse) VisitCancelFlowResponse(w http.Respons
 	}
 	if response.Headers.IdempotentReplayed != nil {
 		w.Header().Set("Idempotent-Replayed", fmt.Sprint(*response.Headers.IdempotentReplayed))
-	}
-	if response.Headers.PreferenceApplied != nil {
-		w.Header().Set("Preference-Applied", fmt.Sprint(*response.Headers.PreferenceApplied))
 	}
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
@@ -4291,9 +4304,6 @@ func (response FailFlow200JSONResponse) VisitFailFlowResponse(w http.ResponseWri
 	if response.Headers.IdempotentReplayed != nil {
 		w.Header().Set("Idempotent-Replayed", fmt.Sprint(*response.Headers.IdempotentReplayed))
 	}
-	if response.Headers.PreferenceApplied != nil {
-		w.Header().Set("Preference-Applied", fmt.Sprint(*response.Headers.PreferenceApplied))
-	}
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4353,9 +4363,6 @@ func (response FinishFlow200JSONResponse) VisitFinishFlowResponse(w http.Respons
 	}
 	if response.Headers.IdempotentReplayed != nil {
 		w.Header().Set("Idempotent-Replayed", fmt.Sprint(*response.Headers.IdempotentReplayed))
-	}
-	if response.Headers.PreferenceApplied != nil {
-		w.Header().Set("Preference-Applied", fmt.Sprint(*response.Headers.PreferenceApplied))
 	}
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
@@ -4417,9 +4424,6 @@ func (response RequestCancelFlow200JSONResponse) VisitRequestCancelFlowResponse(
 	if response.Headers.IdempotentReplayed != nil {
 		w.Header().Set("Idempotent-Replayed", fmt.Sprint(*response.Headers.IdempotentReplayed))
 	}
-	if response.Headers.PreferenceApplied != nil {
-		w.Header().Set("Preference-Applied", fmt.Sprint(*response.Headers.PreferenceApplied))
-	}
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4479,9 +4483,6 @@ func (response ResumeFlow200JSONResponse) VisitResumeFlowResponse(w http.Respons
 	}
 	if response.Headers.IdempotentReplayed != nil {
 		w.Header().Set("Idempotent-Replayed", fmt.Sprint(*response.Headers.IdempotentReplayed))
-	}
-	if response.Headers.PreferenceApplied != nil {
-		w.Header().Set("Preference-Applied", fmt.Sprint(*response.Headers.PreferenceApplied))
 	}
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
@@ -4543,9 +4544,6 @@ func (response StartFlow200JSONResponse) VisitStartFlowResponse(w http.ResponseW
 	if response.Headers.IdempotentReplayed != nil {
 		w.Header().Set("Idempotent-Replayed", fmt.Sprint(*response.Headers.IdempotentReplayed))
 	}
-	if response.Headers.PreferenceApplied != nil {
-		w.Header().Set("Preference-Applied", fmt.Sprint(*response.Headers.PreferenceApplied))
-	}
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4605,9 +4603,6 @@ func (response UpdateFlowState200JSONResponse) VisitUpdateFlowStateResponse(w ht
 	}
 	if response.Headers.IdempotentReplayed != nil {
 		w.Header().Set("Idempotent-Replayed", fmt.Sprint(*response.Headers.IdempotentReplayed))
-	}
-	if response.Headers.PreferenceApplied != nil {
-		w.Header().Set("Preference-Applied", fmt.Sprint(*response.Headers.PreferenceApplied))
 	}
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
@@ -4911,9 +4906,6 @@ func (response SetFlowWaiting200JSONResponse) VisitSetFlowWaitingResponse(w http
 	}
 	if response.Headers.IdempotentReplayed != nil {
 		w.Header().Set("Idempotent-Replayed", fmt.Sprint(*response.Headers.IdempotentReplayed))
-	}
-	if response.Headers.PreferenceApplied != nil {
-		w.Header().Set("Preference-Applied", fmt.Sprint(*response.Headers.PreferenceApplied))
 	}
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
