@@ -38,12 +38,12 @@ type Change struct {
 //
 // A flow that the command's Owners do not cover is treated as one that does not exist.
 //
-// The checks run in this order, and the first that fails is the answer: [ErrNotFound] (for a create:
-// [ErrForeignOwner], [ErrAlreadyExists] whoever owns that flow, [*TooManyOpen]), [*RevisionConflict], [*AlreadyTerminal], [ErrCancelPending], [*IllegalTransition]; then what the
-// action itself refuses: [ErrNotTerminal], [ErrStateTooLarge], [*InvalidValue]. What the server sends to end a wait is
-// refused with [ErrNotWaiting], a callback with [ErrWaitEnded], [ErrNotFound] or [ErrUnverified], before any of those
-// but the first two. now is the store's clock; a flow's own
-// times and a step's never run backwards, even where that clock does. The subject is left as it is.
+// The checks run in this order, and the first that fails is the answer: [ErrNotFound] (for a create: [ErrForeignOwner],
+// [ErrAlreadyExists] whoever owns that flow, [*TooManyOpen]), [*RevisionConflict], [*AlreadyTerminal], [ErrCancelPending],
+// [*IllegalTransition]; then what the action itself refuses: [ErrNotTerminal], [ErrStateTooLarge], [*InvalidValue]. What the
+// server sends to end a wait is refused with [ErrNotWaiting], a callback with [ErrWaitEnded], [ErrNotFound] or [ErrUnverified],
+// before any of those but the first two. now is the store's clock; a flow's own times and a step's never run backwards, even
+// where that clock does. The subject is left as it is.
 func Decide(s Subject, c Command, now time.Time) (Change, error) {
 	d := decision{command: c, actor: c.Actor, traceparent: c.Traceparent, step: s.Step, buffered: s.Buffered, clock: now.UTC().Truncate(time.Microsecond)}
 	d.now = d.clock

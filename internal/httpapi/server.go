@@ -22,7 +22,8 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// Options of the server. Those up to SecretKey must be set; cmd/server has their defaults.
+// Options of the server. MaxBody, MaxState, RequestTimeout, MaxStreams, StreamPatience, PublicURL and Gate must be set; of the
+// others the zero value may be meant. cmd/server has the defaults.
 type Options struct {
 	// RequireIfMatch answers a change of a flow without If-Match with 428.
 	RequireIfMatch bool

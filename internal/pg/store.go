@@ -45,7 +45,7 @@ type Store struct {
 	// patience is how long to ask for the outcome of a commit.
 	patience time.Duration
 
-	open   sync.RWMutex // held for reading by each change, so that Close waits for it
+	open   sync.RWMutex // held for reading by each change and each read of one flow, so that Close waits for them
 	closed bool         // guarded by open
 }
 

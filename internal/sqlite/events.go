@@ -39,7 +39,7 @@ const (
 	inOrderDesc      = ` AND seq < ? ORDER BY seq DESC LIMIT ?`
 )
 
-// allEvents reads a page of the trail of one flow or of all, without a filter: what a live feed asks for.
+// allEvents reads a page of the trail of one flow or of all, either way, where nothing has to be passed over.
 func (s *Store) allEvents(ctx context.Context, q *store.EventQuery) (page store.EventPage, err error) {
 	query, args := selectEvents, []any(nil)
 	condition, conditionArgs := flowCovered(q.FlowID, q.Owners)

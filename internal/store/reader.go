@@ -185,7 +185,7 @@ type ExternalEventQuery struct {
 	Owners        flows.Owners // what the caller covers
 	Topic         string
 	CorrelationID string
-	// Either narrows to receipts whose topic or whose correlation id is that of EitherOf.
+	// EitherOf narrows to receipts whose topic or whose correlation id is that of the pair.
 	EitherOf *flows.Pair
 	Outcome  flows.EventOutcome
 	Limit    int // at least 1

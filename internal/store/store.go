@@ -82,7 +82,8 @@ type APIKey struct {
 	ExpiresAt, RevokedAt, LastUsedAt *time.Time
 }
 
-// CallbackKey signs callback URLs. The newest signs those of new waits; the others are kept for the waits they signed.
+// CallbackKey signs callback URLs. The newest signs those of new waits, once every server has had the time to read it (package
+// httpapi says how long); the others are kept for the waits they signed.
 type CallbackKey struct {
 	ID        string // 8 characters, URL-safe
 	Secret    []byte // 32 bytes
