@@ -40,6 +40,7 @@ type feed struct {
 	followers int
 	stopped   bool
 	stalled   bool          // the store could not be read when it was looked at last
+	awaited   bool          // a follower could not read the store, and is to be woken when it has been read again
 	changed   chan struct{} // closed, and made anew, when something below has changed
 	// running says that entries are all the events with from < seq <= to. It begins with the first follower.
 	running  bool
@@ -142,14 +143,26 @@ func (f *feed) idle() bool {
 	return true
 }
 
-// stall notes whether the store could be read, and wakes every follower where that is news.
+// stall notes whether the store could be read, and wakes every follower where that is news, or what one waits for.
 func (f *feed) stall(stalled bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.stalled != stalled {
-		f.stalled = stalled
+	if f.stalled != stalled || f.awaited && !stalled {
+		f.stalled, f.awaited = stalled, false
 		f.announce()
 	}
+}
+
+// readAgain is for a follower that could not read the store: more is closed when the loop could, or has ended. So one asks
+// a database in trouble, and not all.
+func (f *feed) readAgain() (more <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stopped {
+		return f.ready
+	}
+	f.awaited = true
+	return f.changed
 }
 
 // stop ends every follower.

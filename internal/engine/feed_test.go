@@ -275,11 +275,18 @@ func TestFeedAsksForNoMoreThanItKeeps(t *testing.T) {
 	})
 }
 
-// tails counts how often the feed is read, and how much of it is asked for, and fails as it is told.
+// tails counts how often the feed is read, and how much of it is asked for, and fails as it is told: those reads, or pages.
 type tails struct {
 	store.Store
-	reads, asked atomic.Int64
-	fail         atomic.Bool
+	reads, asked    atomic.Int64
+	fail, failPages atomic.Bool
+}
+
+func (s *tails) Events(ctx context.Context, q store.EventQuery) (store.EventPage, error) {
+	if s.failPages.Load() {
+		return store.EventPage{}, errors.New("no such table")
+	}
+	return s.Store.Events(ctx, q)
 }
 
 func (s *tails) Tail(ctx context.Context, after int64, limit int) ([]store.FeedEvent, error) {
@@ -356,6 +363,117 @@ func TestStreamGoesOnAfterTroubleWithTheDatabase(t *testing.T) {
 		s.fail.Store(false)
 		after(feedPoll)
 		wantSeqs(r, "when it can", drain(r, f), []int64{1, 2, 3, 4, 5})
+	})
+}
+
+// TestFollowerThatIsBehindOutlivesTroubleWithTheDatabase: one that reads the store yet, as each does that comes before the feed has
+// begun, waits until it can. Meanwhile the feed alone asks the database.
+func TestFollowerThatIsBehindOutlivesTroubleWithTheDatabase(t *testing.T) {
+	onTails(t, func(r *rig, s *tails) {
+		for range 3 {
+			r.apply(create(uuid.New()))
+		}
+		s.failPages.Store(true)
+		f := follow(r, r.engine, store.EventQuery{Owners: flows.Everyone, After: place(0)})
+		events, more, err := f.Take(r.Context())
+		if err != nil || len(events) > 0 || !f.Stalled() {
+			r.Fatalf("%d events, stalled %t, %v", len(events), f.Stalled(), err)
+		}
+		after(time.Minute)
+		select {
+		case <-more: // that the feed has found out too
+		default:
+			r.Fatal("it is not woken")
+		}
+		if events, more, err = f.Take(r.Context()); err != nil || len(events) > 0 {
+			r.Fatalf("%d events, %v", len(events), err)
+		}
+		after(time.Minute)
+		select {
+		case <-more:
+			r.Error("it is woken for nothing")
+		default:
+		}
+		s.failPages.Store(false)
+		after(feedPoll)
+		select {
+		case <-more:
+		default:
+			r.Error("it is not woken when there is something to read")
+		}
+		wantSeqs(r, "when it can be read", drain(r, f), []int64{1, 2, 3})
+		if f.Stalled() {
+			r.Error("it is stalled yet")
+		}
+	})
+}
+
+// TestFollowerThatMeetsTheFeedIsStalledNoMore: one that could not read the store, and has missed nothing when the feed begins.
+func TestFollowerThatMeetsTheFeedIsStalledNoMore(t *testing.T) {
+	onTails(t, func(r *rig, s *tails) {
+		r.apply(create(uuid.New()))
+		s.failPages.Store(true)
+		f := follow(r, r.engine, store.EventQuery{Owners: flows.Everyone, After: place(1)})
+		wantSeqs(r, "while it cannot be read", drain(r, f), nil)
+		if !f.Stalled() {
+			r.Error("it is not stalled")
+		}
+		after(feedPoll)
+		s.failPages.Store(false)
+		after(feedPoll)
+		wantSeqs(r, "when it can", drain(r, f), nil)
+		if f.Stalled() {
+			r.Error("it is stalled yet")
+		}
+	})
+}
+
+// TestFollowerAsksAgainByItself: where its page of the trail could not be read, and the feed can.
+func TestFollowerAsksAgainByItself(t *testing.T) {
+	onTails(t, func(r *rig, s *tails) {
+		r.apply(create(uuid.New()))
+		follow(r, r.engine, store.EventQuery{Owners: flows.Everyone})
+		after(feedPoll)
+		s.failPages.Store(true)
+		f := follow(r, r.engine, store.EventQuery{Owners: flows.Everyone, After: place(0)})
+		for range 3 {
+			events, more, err := f.Take(r.Context())
+			if err != nil || len(events) > 0 || !f.Stalled() {
+				r.Fatalf("%d events, stalled %t, %v", len(events), f.Stalled(), err)
+			}
+			after(feedPoll)
+			select {
+			case <-more:
+			default:
+				r.Fatal("it is not to ask again")
+			}
+		}
+		s.failPages.Store(false)
+		wantSeqs(r, "when it can be read", drain(r, f), []int64{1})
+	})
+}
+
+// TestFollowerInTroubleIsEnded: by the engine's end, and by its reader's.
+func TestFollowerInTroubleIsEnded(t *testing.T) {
+	onTails(t, func(r *rig, s *tails) {
+		r.apply(create(uuid.New()))
+		s.failPages.Store(true)
+		f := follow(r, r.engine, store.EventQuery{Owners: flows.Everyone, After: place(0)})
+		gone, cancel := context.WithCancel(r.Context())
+		cancel()
+		_, _, err := f.Take(gone)
+		r.want("Take of a reader that has gone", err, context.Canceled)
+		after(feedPoll)
+		_, more, err := f.Take(r.Context())
+		r.want("Take", err, nil)
+		r.want("Close", r.engine.Close(r.Context()), nil)
+		select {
+		case <-more:
+		default:
+			r.Error("nobody is told that the engine has stopped")
+		}
+		_, _, err = f.Take(r.Context())
+		r.want("Take after Close", err, engine.ErrStopped)
 	})
 }
 

@@ -176,6 +176,25 @@ func TestStreamTellsThatItIsStalled(t *testing.T) {
 	}, func(s *setup) { s.faults = true })
 }
 
+// TestStreamThatIsBehindTellsThatItIsStalled: one that reads the store yet, for it has not met the feed, outlives the database too.
+func TestStreamThatIsBehindTellsThatItIsStalled(t *testing.T) {
+	inBubble(t, func(t *testing.T, api *client) {
+		api.running("")
+		api.faulty.Blind(true)
+		s := api.stream("/events", "Last-Event-ID", "0")
+		for i, want := range []servertest.Message{{Retry: "1000"}, {Comment: ":stalled"}, {Comment: ":stalled"}} { // 15 s later
+			if m, err := s.Next(); err != nil || m != want {
+				t.Fatalf("%d: %+v, %v; want %+v", i, m, err, want)
+			}
+		}
+		api.faulty.Blind(false)
+		wantStream(t, "what was there before", s, []int64{1, 2})
+		if m, err := s.Next(); err != nil || m.Comment != ":" {
+			t.Errorf("%+v, %v; want that it is stalled no more", m, err)
+		}
+	}, func(s *setup) { s.faults = true })
+}
+
 // TestSlowReaderIsCounted: a stream whose client reads nothing is cut off when its patience ends, and told of.
 func TestSlowReaderIsCounted(t *testing.T) {
 	var seen watcher

@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Faulty is a store whose Updates fail as a test asks. Reads and sweeps pass through.
+// Faulty is a store whose Updates, and looks at the trail, fail as a test asks. Other reads and sweeps pass through.
 //
 // Each [Faulty.Inject] adds a fault; an Update meets the oldest one that matches what it saves. What is persisted, and
 // what is not, is decided by running the real Update or rolling it back, so the store behind it is as a database would
@@ -109,22 +109,33 @@ func (f *Faulty) Heal() {
 	f.faults = nil
 }
 
-// Blind has every look at the feed fail from now on, or no longer.
+// Blind has every look at the trail fail from now on, or no longer.
 func (f *Faulty) Blind(is bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.blind = is
 }
 
+func (f *Faulty) isBlind() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.blind
+}
+
 // Tail implements store.Reader.
 func (f *Faulty) Tail(ctx context.Context, after int64, limit int) ([]store.FeedEvent, error) {
-	f.mu.Lock()
-	blind := f.blind
-	f.mu.Unlock()
-	if blind {
+	if f.isBlind() {
 		return nil, store.ErrUnavailable
 	}
 	return f.Store.Tail(ctx, after, limit)
+}
+
+// Events implements store.Reader.
+func (f *Faulty) Events(ctx context.Context, q store.EventQuery) (store.EventPage, error) {
+	if f.isBlind() {
+		return store.EventPage{}, store.ErrUnavailable
+	}
+	return f.Store.Events(ctx, q)
 }
 
 // Updates is how many Updates have begun.
