@@ -26,6 +26,7 @@ func TestViews_SayThatTheyLoadAndThatNothingIsThere(t *testing.T) {
 		p.open("#/")
 		p.await(`all(".numbers strong").join() === "0,0,0,0,0,0"`)
 		p.await(`all(".empty").join("|") === "No wait ends by the clock.|No flow waits.|No flow has failed.|Nothing has happened yet. Create a flow by the API and it shows up here."`)
+		p.audit("nothing is there")
 		id := create(t, s)
 		p.open("#/flows/" + id)
 		p.await(`all(".timeline li").length === 1 && !!pick(".empty", "No step")`)
