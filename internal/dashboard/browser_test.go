@@ -145,13 +145,33 @@ func (p *tab) listen(event any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch e := event.(type) {
-	case runtime.EventExceptionThrown:
+	case *runtime.EventExceptionThrown:
 		p.mistakes = append(p.mistakes, (&chromedp.ExceptionError{ExceptionDetails: e.ExceptionDetails}).Error())
-	case log.EventEntryAdded:
+	case *log.EventEntryAdded:
 		if e.Entry.Level == log.EntryLevelError && e.Entry.Source != log.EntrySourceNetwork {
 			p.mistakes = append(p.mistakes, e.Entry.Text)
 		}
 	}
+}
+
+// TestTab_HearsOfMistakes plants an error and a script that the policy forbids: a tab hears of both.
+func TestTab_HearsOfMistakes(t *testing.T) {
+	p := newTab(t, chromium(t), servertest.Start(t, onSQLite(t)).URL, 1280)
+	p.open("#/flows")
+	eval[bool](p, `(document.body.append(Object.assign(document.createElement("script"), {textContent: "0"})), setTimeout(() => { throw new Error("planted"); }), true)`)
+	heard := func() string {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return strings.Join(p.mistakes, "\n")
+	}
+	if err := servertest.Await(p.ctx, patience, func() bool {
+		return strings.Contains(heard(), "planted") && strings.Contains(heard(), "Content Security Policy")
+	}); err != nil {
+		t.Errorf("all that was heard of is %q", heard())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mistakes = nil
 }
 
 // run runs an action and returns its value.
