@@ -36,7 +36,9 @@ func axe(t *testing.T) string {
 // audit has axe look at what the tab shows.
 func (p *tab) audit(what string) {
 	p.t.Helper()
-	eval[bool](p, axe(p.t)+";true")
+	if !eval[bool](p, `"axe" in window`) {
+		eval[bool](p, axe(p.t)+";true")
+	}
 	var found []finding
 	if err := json.Unmarshal([]byte(eval[string](p, runAxe)), &found); err != nil {
 		p.t.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,9 +15,12 @@ import (
 	"taskflow/internal/servertest"
 
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/css"
+	"github.com/chromedp/cdproto/dom"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -89,10 +91,6 @@ type tab struct {
 	ctx  context.Context
 	base string
 
-	browser context.Context
-	width   int64
-	scheme  string // the theme that was asked for, "" for none
-
 	mu       sync.Mutex
 	mistakes []string
 }
@@ -101,13 +99,17 @@ type tab struct {
 // broke its Content-Security-Policy.
 func newTab(t *testing.T, browser context.Context, base string, width int64) *tab {
 	t.Helper()
-	p := &tab{t: t, base: base, browser: browser, width: width}
+	p := &tab{t: t, base: base}
 	ctx, end := chromedp.NewContext(browser, chromedp.WithNewBrowserContext(), chromedp.WithListener(p.listen))
 	t.Cleanup(end)
 	p.ctx = ctx
 	if err := chromedp.Do(ctx); err != nil { // the tab lives as long as the context of its first run
 		t.Fatalf("opening a tab: %v", err)
 	}
+	// What the tests look at is in the page: events of each request, node and style sheet would cost more than the page does.
+	call(p, network.Disable, cdp.Empty{})
+	call(p, css.Disable, cdp.Empty{})
+	call(p, dom.Disable, cdp.Empty{})
 	call(p, log.Enable, cdp.Empty{})
 	call(p, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: injected})
 	p.size(width, 900)
@@ -121,12 +123,10 @@ func newTab(t *testing.T, browser context.Context, base string, width int64) *ta
 	return p
 }
 
-// elsewhere is a tab like this one, its theme included, for the server at base.
+// elsewhere has the tab open the pages of the server at base from now on.
 func (p *tab) elsewhere(base string) *tab {
-	p.t.Helper()
-	other := newTab(p.t, p.browser, base, p.width)
-	other.theme(p.scheme)
-	return other
+	p.base = base
+	return p
 }
 
 // injected are functions for the tests' scripts, put into every document before its own scripts run.
@@ -269,14 +269,26 @@ func (p *tab) spot(selector, words string) (x, y float64) {
 		const x = box.left + box.width / 2, y = box.top + box.height / 2, top = document.elementFromPoint(x, y);
 		return e === top || e.contains(top) || top?.closest("label") === e ? [x, y] : null;
 	})()`, quote(selector), quote(words))
+	still := fmt.Sprintf(`(async () => { // for a second at a time, as await does
+		const look = () => %s;
+		for (let end = Date.now() + 1000, before = null; Date.now() < end;) {
+			const at = look();
+			if (at && before && at[0] === before[0] && at[1] === before[1]) return at;
+			before = at;
+			await new Promise((drawn) => requestAnimationFrame(drawn));
+		}
+		return null;
+	})()`, spot)
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
 	var at []float64
-	err := servertest.Await(p.ctx, patience, func() bool {
-		before := at
-		at = eval[[]float64](p, spot)
-		return len(at) == 2 && slices.Equal(at, before)
+	var last error
+	err := servertest.Await(ctx, patience, func() bool {
+		at, last = chromedp.Run(ctx, chromedp.Evaluate[[]float64](still, chromedp.EvalAwaitPromise))
+		return len(at) == 2
 	})
 	if err != nil {
-		p.t.Fatalf("nothing to click: %s %q\n%s", selector, words, p.look())
+		p.t.Fatalf("nothing to click: %s %q (%v)\n%s", selector, words, last, p.look())
 	}
 	return at[0], at[1]
 }
@@ -329,7 +341,6 @@ func (p *tab) press(keys string) {
 // theme asks for light or dark as the system would.
 func (p *tab) theme(name string) {
 	p.t.Helper()
-	p.scheme = name
 	call(p, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
 		{Name: "prefers-color-scheme", Value: name}, {Name: "prefers-reduced-motion", Value: "reduce"},
 	}})

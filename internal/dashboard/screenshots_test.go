@@ -27,7 +27,7 @@ func TestScreenshots(t *testing.T) {
 	s := servertest.Start(t, servertest.Options{Database: database})
 	refund := demo(t, s.Client)
 	spread(t, database, 14*time.Minute)
-	browser := chromium(t)
+	p := newTab(t, chromium(t), s.URL, 1280)
 	for _, c := range []struct {
 		name, hash, ready, theme string
 		width, height            int64
@@ -42,7 +42,6 @@ func TestScreenshots(t *testing.T) {
 		{"flow-dark", "#/flows/" + refund, `!!pick(".timeline li") && !!pick(".steps .badge") && !!pick(".conditions") && !!pick(".edge.taken")`, "dark", 1280, 1100},
 		{"flow-phone", "#/flows/" + refund, `!!pick(".timeline li") && !!pick(".steps .badge") && !!pick(".conditions") && !!pick(".edge.taken")`, "light", 360, 2400},
 	} {
-		p := newTab(t, browser, s.URL, c.width)
 		p.theme(c.theme)
 		p.size(c.width, c.height)
 		p.open(c.hash)
