@@ -71,62 +71,64 @@ func (p *tab) fits(what string) {
 	}
 }
 
+// inBothThemes audits what the tab shows in one theme and in the other, and its width.
+func (p *tab) inBothThemes(what string) {
+	p.t.Helper()
+	for _, theme := range []string{"light", "dark"} {
+		p.theme(theme)
+		p.audit(what + ", " + theme)
+	}
+	p.fits(what)
+}
+
 // TestAccess_NothingIsFound audits every view, in both themes, at a desk's width and a phone's, with dialogs open.
 func TestAccess_NothingIsFound(t *testing.T) {
 	s := servertest.Start(t, onSQLite(t))
 	refund, running := demo(t, s.Client), inStatus(t, s, "running")
 	browser := chromium(t)
-	for _, theme := range []string{"light", "dark"} {
-		for width, device := range map[int64]string{1280: "desk", 360: "phone"} {
-			t.Run(theme+" "+device, func(t *testing.T) {
-				p := newTab(t, browser, s.URL, width)
-				p.theme(theme)
-				for _, view := range []struct{ hash, ready string }{
-					{"#/", `!!pick(".plot .line") && !!pick(".waits a") && !!pick(".bars a") && !!pick(".ticker li")`},
-					{"#/flows?q=nothing&label=a:b", `!!pick(".empty")`},
-					{"#/flows", `!!pick(".flows tbody tr")`},
-					{"#/flows/" + refund, `!!pick(".timeline .diff") && !!pick(".steps .badge") && !!pick(".conditions") && !!pick(".edge.taken")`},
-				} {
-					p.open(view.hash)
-					p.await(view.ready)
-					p.live()
-					p.audit(view.hash)
-					p.fits(view.hash)
-				}
-				for verb, field := range map[string]string{"state": "patch", "resume": "state_patch", "cancel": "reason"} {
-					p.click("button[data-verb="+verb+"]", "")
-					p.await(`!!pick("dialog [name=` + field + `]")`)
-					p.audit(verb)
-					p.fits(verb)
-					p.click("dialog header button", "")
-					p.await(`!document.querySelector("dialog")`)
-				}
-				p.open("#/flows/" + running)
-				p.click("button[data-verb=wait]", "")
-				p.click("dialog button", "Or something else")
-				p.choose("dialog .condition:nth-child(2) [name=kind]", "callback")
-				p.choose("dialog [name=scheme]", "hmac-sha256")
-				p.await(`!!pick("dialog [name=header]")`)
-				p.audit("wait")
-				p.fits("wait")
+	for width, device := range map[int64]string{1280: "desk", 360: "phone"} {
+		t.Run(device, func(t *testing.T) {
+			t.Parallel()
+			p := newTab(t, browser, s.URL, width)
+			for _, view := range []struct{ hash, ready string }{
+				{"#/", `!!pick(".plot .line") && !!pick(".waits a") && !!pick(".bars a") && !!pick(".ticker li")`},
+				{"#/flows?q=nothing&label=a:b", `!!pick(".empty")`},
+				{"#/flows", `!!pick(".flows tbody tr")`},
+				{"#/flows/" + refund, `!!pick(".timeline .diff") && !!pick(".steps .badge") && !!pick(".conditions") && !!pick(".edge.taken")`},
+			} {
+				p.open(view.hash)
+				p.await(view.ready)
+				p.live()
+				p.inBothThemes(view.hash)
+			}
+			for verb, field := range map[string]string{"state": "patch", "resume": "state_patch", "cancel": "reason"} {
+				p.click("button[data-verb="+verb+"]", "")
+				p.await(`!!pick("dialog [name=` + field + `]")`)
+				p.inBothThemes(verb)
 				p.click("dialog header button", "")
 				p.await(`!document.querySelector("dialog")`)
-				p.click("#help-button", "")
-				p.audit("help")
-				p.fits("help")
-			})
-		}
+			}
+			p.open("#/flows/" + running)
+			p.click("button[data-verb=wait]", "")
+			p.click("dialog button", "Or something else")
+			p.choose("dialog .condition:nth-child(2) [name=kind]", "callback")
+			p.choose("dialog [name=scheme]", "hmac-sha256")
+			p.await(`!!pick("dialog [name=header]")`)
+			p.inBothThemes("wait")
+			p.click("dialog header button", "")
+			p.await(`!document.querySelector("dialog")`)
+			p.click("#help-button", "")
+			p.inBothThemes("help")
+		})
 	}
 }
 
 // TestAccess_NothingIsFoundInTrouble audits what shows only when something goes wrong, in both themes, at a phone's width.
 func TestAccess_NothingIsFoundInTrouble(t *testing.T) {
-	bothThemes(t, onSQLite(t), 360, func(t *testing.T, s *servertest.Server, themed *tab) {
+	oneTheme(t, onSQLite(t), 360, func(t *testing.T, s *servertest.Server, themed *tab) {
 		id := inStatus(t, s, "running", `"state": {"n": 1}`)
 		d := newDoors(t, s.URL)
 		p := themed.elsewhere(d.URL)
-		look := func(what string) { t.Helper(); p.audit(what); p.fits(what) }
-
 		p.open("#/flows/" + id)
 		p.live()
 		p.click("button[data-verb=finish]", "")
@@ -134,14 +136,14 @@ func TestAccess_NothingIsFoundInTrouble(t *testing.T) {
 		command(t, s, id, "state", `{"patch": {"n": 2}}`)
 		p.click("dialog button[type=submit]", "")
 		p.awaitText("dialog .conflict", "you saw revision 1, it is at 2")
-		look("conflict")
+		p.inBothThemes("conflict")
 		unavailable := func(*http.Request) *refusal {
 			return &refusal{503, "unavailable", "The database cannot be reached.", "600"}
 		}
 		d.refuseBy(unavailable)
 		p.click("#apply-anyway", "")
 		p.awaitText("dialog [role=alert]", "The database cannot be reached.")
-		look("a command that is refused")
+		p.inBothThemes("a command that is refused")
 		d.refuseBy(nil)
 		p.click("dialog button[type=submit]", "Finish") // the form can be sent again
 		p.await(`text(".sub .badge") === "finished" && !document.querySelector("dialog")`)
@@ -151,11 +153,11 @@ func TestAccess_NothingIsFoundInTrouble(t *testing.T) {
 		p.open("#/flows")
 		p.awaitText("main [role=alert]", "The database cannot be reached.")
 		p.awaitText("#connection", "Disconnected")
-		look("disconnected")
+		p.inBothThemes("disconnected")
 		d.refuseBy(func(*http.Request) *refusal { return &refusal{401, "unauthenticated", "This key was revoked.", ""} })
 		p.click("main [role=alert] button", "Try again")
 		p.awaitText("dialog [role=alert]", "This key was revoked.")
-		look("the key is asked for")
+		p.inBothThemes("the key is asked for")
 	})
 }
 

@@ -15,7 +15,7 @@ import (
 
 // TestFlow_OffersWhatTheTableAllows looks at the buttons of a flow in every status, and at the drawing's table.
 func TestFlow_OffersWhatTheTableAllows(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
 		for _, status := range []string{"created", "running", "waiting", "finished", "failed", "cancelled", "draining"} {
 			p.open("#/flows/" + inStatus(t, s, status))
 			p.await(`!!pick(".commands button")`)
@@ -56,12 +56,14 @@ func offered(status string) []string {
 
 // TestFlow_IsDrivenByHand takes one flow through its life by its buttons, and reads what the page shows of it.
 func TestFlow_IsDrivenByHand(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, driveByHand)
+	oneTheme(t, onSQLite(t), 1280, driveByHand)
 }
 
 func TestFlow_IsDrivenByHandOnPostgreSQL(t *testing.T) {
 	s := servertest.Start(t, servertest.Options{Database: pgtest.Empty(t)})
-	driveByHand(t, s, newTab(t, chromium(t), s.URL, 1280))
+	p := newTab(t, chromium(t), s.URL, 1280)
+	p.theme("dark")
+	driveByHand(t, s, p)
 }
 
 func driveByHand(t *testing.T, s *servertest.Server, p *tab) {
@@ -133,7 +135,7 @@ func driveByHand(t *testing.T, s *servertest.Server, p *tab) {
 
 // TestFlow_EndsByHand fails and cancels, and asks for a cancel, each with a reason.
 func TestFlow_EndsByHand(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
 		for verb, status := range map[string]string{"fail": "failed", "cancel": "cancelled", "request-cancel": "cancelled"} {
 			p.open("#/flows/" + inStatus(t, s, "waiting"))
 			p.click("button[data-verb="+verb+"]", "")
@@ -151,7 +153,7 @@ func TestFlow_EndsByHand(t *testing.T) {
 // TestFlow_ConflictShowsWhatChanged changes a flow behind an open form: the command is refused, the difference shown, and
 // sent on the new revision only by choice.
 func TestFlow_ConflictShowsWhatChanged(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
 		id := inStatus(t, s, "running", `"state": {"n": 1.10}`)
 		p.open("#/flows/" + id)
 		p.click("button[data-verb=finish]", "")

@@ -23,6 +23,7 @@ func TestFeed_TellsThatTheDatabaseIsAway(t *testing.T) {
 		}
 		do("ALTER TABLE events RENAME TO gone")
 		p.awaitText("#connection", "No database")
+		p.audit("no database")
 		do("ALTER TABLE gone RENAME TO events")
 		p.live()
 		goal := "after it was back " + t.Name()
@@ -49,7 +50,7 @@ func TestFeed_SaysWhyItIsRefused(t *testing.T) {
 
 // TestFlow_ErasedElsewhere: the view of a flow that is erased says so; the list leaves it out when it is looked at again.
 func TestFlow_ErasedElsewhere(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
 		d := newDoors(t, s.URL)
 		p := themed.elsewhere(d.URL)
 		id := inStatus(t, s, "finished")

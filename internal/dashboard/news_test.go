@@ -30,7 +30,7 @@ func (p *tab) copied() {
 
 // TestNews_LoseNoClick changes what is shown between the two halves of a click.
 func TestNews_LoseNoClick(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
 		id := inStatus(t, s, "running", `"goal": "clicked slowly `+t.Name()+`"`, `"labels": {"team": "a"}`, `"state": {"n": 0, "deep": {"in": {"the": {"tree": 1}}}}`)
 		revision := 1
 		change := func() {

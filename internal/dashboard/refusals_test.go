@@ -13,7 +13,7 @@ import (
 // TestFeed_ComesBackWithoutAGap breaks the stream in the middle: the page says so, tries again by itself, and shows what
 // happened meanwhile.
 func TestFeed_ComesBackWithoutAGap(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
 		d := newDoors(t, s.URL)
 		p := themed.elsewhere(d.URL)
 		p.open("#/")
@@ -94,7 +94,7 @@ func TestServer_GoneAndBack(t *testing.T) {
 
 // TestKey_IsAskedForAndForgotten meets a server that wants a key.
 func TestKey_IsAskedForAndForgotten(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
 		create(t, s, `"goal": "behind the door"`)
 		d := newDoors(t, s.URL)
 		d.refuseBy(func(r *http.Request) *refusal {
@@ -124,7 +124,7 @@ func TestKey_IsAskedForAndForgotten(t *testing.T) {
 
 // TestRefusals_AreShown meets each kind of refusal: with its detail, its request id, and a way on.
 func TestRefusals_AreShown(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, themed *tab) {
 		id := inStatus(t, s, "running")
 		d := newDoors(t, s.URL)
 		p := themed.elsewhere(d.URL)
@@ -173,7 +173,7 @@ func TestRefusals_AreShown(t *testing.T) {
 
 // TestList_LeadsOnFromAnAddressThatIsNoGood follows a link whose cursor the server does not take: another caller's, say.
 func TestList_LeadsOnFromAnAddressThatIsNoGood(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
 		create(t, s, `"goal": "still here"`)
 		p.open("#/flows?controller_id=test&cursor=nonsense")
 		p.awaitText("main [role=alert]", "cursor")

@@ -43,7 +43,7 @@ func waitOf(t *testing.T, s *servertest.Server, id string) waiting {
 // TestWaitForm_MakesTheFirstOfSeveral fills in a wait for a timer, an event or a signed callback, by hand, and ends it by
 // the signature that was agreed on.
 func TestWaitForm_MakesTheFirstOfSeveral(t *testing.T) {
-	bothThemes(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
+	oneTheme(t, onSQLite(t), 1280, func(t *testing.T, s *servertest.Server, p *tab) {
 		id := inStatus(t, s, "running")
 		p.open("#/flows/" + id)
 		p.click("button[data-verb=wait]", "")
@@ -152,7 +152,7 @@ func TestWaitForm_HasNoMoreThanTheServiceTakes(t *testing.T) {
 // timeout does to the state.
 func TestWaitForm_TakesTimesByTheClock(t *testing.T) {
 	const zone, ahead = "Asia/Kolkata", 5*time.Hour + 30*time.Minute
-	bothThemes(t, onSQLite(t), 360, func(t *testing.T, s *servertest.Server, p *tab) {
+	oneTheme(t, onSQLite(t), 360, func(t *testing.T, s *servertest.Server, p *tab) {
 		call(p, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: zone})
 		fires := time.Now().UTC().Add(2 * time.Hour).Truncate(time.Second)
 		ends := fires.Add(24 * time.Hour)
@@ -164,8 +164,7 @@ func TestWaitForm_TakesTimesByTheClock(t *testing.T) {
 		p.click("dialog label.check", "")
 		p.choose("dialog .timeout [name=when]", "at")
 		p.await(`!!pick("dialog [name=on_timeout]")`)
-		p.audit("a wait with a timeout")
-		p.fits("a wait with a timeout")
+		p.inBothThemes("a wait with a timeout")
 		p.click("dialog button[type=submit]", "")
 		p.awaitText("dialog [role=alert]", "Fires at: a date and a time are needed.")
 		p.await(`document.activeElement === pick("dialog .condition [name=at]")`)
