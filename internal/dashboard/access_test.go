@@ -50,6 +50,7 @@ func (p *tab) audit(what string) {
 
 // TestAccess_FindsWhatIsPlanted holds the audit itself to account.
 func TestAccess_FindsWhatIsPlanted(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	p := newTab(t, chromium(t), s.URL, 1280)
 	p.open("#/flows")
@@ -83,6 +84,7 @@ func (p *tab) inBothThemes(what string) {
 
 // TestAccess_NothingIsFound audits every view, in both themes, at a desk's width and a phone's, with dialogs open.
 func TestAccess_NothingIsFound(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	refund, running := demo(t, s.Client), inStatus(t, s, "running")
 	browser := chromium(t)
@@ -163,6 +165,7 @@ func TestAccess_NothingIsFoundInTrouble(t *testing.T) {
 
 // TestKeyboard_ReachesEverything uses no mouse.
 func TestKeyboard_ReachesEverything(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	fill(t, s, "test", 3)
 	browser := chromium(t)
@@ -240,6 +243,7 @@ func TestKeyboard_ReachesEverything(t *testing.T) {
 
 // TestMotion_IsReduced: with reduced motion nothing moves by itself; without, a changed row fades, each time that it changes.
 func TestMotion_IsReduced(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	id := create(t, s)
 	p := newTab(t, chromium(t), s.URL, 1280)

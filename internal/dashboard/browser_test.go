@@ -111,6 +111,8 @@ func newTab(t *testing.T, browser context.Context, base string, width int64) *ta
 	call(p, css.Disable, cdp.Empty{})
 	call(p, dom.Disable, cdp.Empty{})
 	call(p, log.Enable, cdp.Empty{})
+	// Several tabs are used at once, each as if it were in front.
+	call(p, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
 	call(p, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: injected})
 	p.size(width, 900)
 	t.Cleanup(func() {
@@ -156,6 +158,7 @@ func (p *tab) listen(event any) {
 
 // TestTab_HearsOfMistakes plants an error and a script that the policy forbids: a tab hears of both.
 func TestTab_HearsOfMistakes(t *testing.T) {
+	t.Parallel()
 	p := newTab(t, chromium(t), servertest.Start(t, onSQLite(t)).URL, 1280)
 	p.open("#/flows")
 	eval[bool](p, `(document.body.append(Object.assign(document.createElement("script"), {textContent: "0"})), setTimeout(() => { throw new Error("planted"); }), true)`)

@@ -35,6 +35,7 @@ func ask(t *testing.T, page http.Handler, method string, header ...string) *http
 
 // TestPages_AreServedStrictly looks at the headers of every file, as it is and compressed.
 func TestPages_AreServedStrictly(t *testing.T) {
+	t.Parallel()
 	const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 	types := map[string]string{"/": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
 	for name, page := range pages(t) {
@@ -75,6 +76,7 @@ func TestPages_AreServedStrictly(t *testing.T) {
 // TestPages_NeedNothingElse follows every file that another one names, and finds no outside host, no inline script or
 // style, and none that nobody names.
 func TestPages_NeedNothingElse(t *testing.T) {
+	t.Parallel()
 	all := pages(t)
 	named := map[string]bool{"/": true}
 	imports := regexp.MustCompile(`from "\./([a-z]+\.js)"|(?:src|href)="(/dashboard/[a-z.]+)"`)

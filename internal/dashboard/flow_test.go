@@ -60,6 +60,7 @@ func TestFlow_IsDrivenByHand(t *testing.T) {
 }
 
 func TestFlow_IsDrivenByHandOnPostgreSQL(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, servertest.Options{Database: pgtest.Empty(t)})
 	p := newTab(t, chromium(t), s.URL, 1280)
 	p.theme("dark")
@@ -182,6 +183,7 @@ func TestFlow_ConflictShowsWhatChanged(t *testing.T) {
 
 // TestFlow_PagesItsTrail reads a long trail a page at a time, in both orders.
 func TestFlow_PagesItsTrail(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	id := inStatus(t, s, "running")
 	var commands []string
@@ -200,6 +202,7 @@ func TestFlow_PagesItsTrail(t *testing.T) {
 
 // TestMerge_IsTheServices merges in the browser as the service does, digit for digit.
 func TestMerge_IsTheServices(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	p := newTab(t, chromium(t), s.URL, 1280)
 	p.open("#/flows")

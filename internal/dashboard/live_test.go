@@ -34,6 +34,7 @@ func TestFeed_TellsThatTheDatabaseIsAway(t *testing.T) {
 
 // TestFeed_SaysWhyItIsRefused: that the server answered with a refusal is something else than that it cannot be reached.
 func TestFeed_SaysWhyItIsRefused(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	d := newDoors(t, s.URL)
 	d.refuseBy(func(r *http.Request) *refusal {
@@ -71,6 +72,7 @@ func TestFlow_ErasedElsewhere(t *testing.T) {
 
 // TestFlow_NearMissesComeByThemselves: an event that nearly ends the wait is no event of the flow's.
 func TestFlow_NearMissesComeByThemselves(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	id := inStatus(t, s, "running")
 	command(t, s, id, "wait", `{"wait": {"kind": "external_event", "topic": "payment", "correlation_id": "order-7", "timeout": {"after": "PT1H", "on_timeout": "fail"}}}`)
@@ -86,6 +88,7 @@ func TestFlow_NearMissesComeByThemselves(t *testing.T) {
 
 // TestTimeline_LeadsToTheTrace shows the trace that an event belongs to, and how long it took to come.
 func TestTimeline_LeadsToTheTrace(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	id := create(t, s)
 	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -98,6 +101,7 @@ func TestTimeline_LeadsToTheTrace(t *testing.T) {
 
 // TestRequest_IsGivenUp has nothing come back over a connection that stands: what was asked for is asked for again.
 func TestRequest_IsGivenUp(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	d := newDoors(t, s.URL)
 	id := create(t, s)

@@ -84,6 +84,7 @@ func TestNews_LoseNoClick(t *testing.T) {
 
 // TestNews_LeaveTheAddressOfACallback copies the address of a callback while the flow goes on.
 func TestNews_LeaveTheAddressOfACallback(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	id := inStatus(t, s, "running")
 	command(t, s, id, "wait", `{"wait": {"kind": "callback", "details": {"ask": "for it"}}}`)
@@ -105,6 +106,7 @@ func TestNews_LeaveTheAddressOfACallback(t *testing.T) {
 // TestNews_LeaveTheFocus has the focus on one thing after another, by their names, and changes what is shown: the focus is
 // on the same element, not on one like it.
 func TestNews_LeaveTheFocus(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	id := inStatus(t, s, "running", `"labels": {"team": "a"}`, `"state": {"n": 0, "deep": {"in": 1}}`)
 	s.Call(t, 201, "PUT", "/flows/"+id+"/steps/one", `{"task": "pack", "status": "succeeded", "result": {"n": 1}}`)
@@ -140,6 +142,7 @@ func TestNews_LeaveTheFocus(t *testing.T) {
 
 // TestRedraw_LeavesWhatStays: where one leaves its place, it alone is moved: a browser takes the click from what is.
 func TestRedraw_LeavesWhatStays(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	p := newTab(t, chromium(t), s.URL, 1280)
 	p.open("#/flows")

@@ -8,6 +8,7 @@ import (
 
 // TestPast_IsUndoneFromTheFeed undoes a trail from the numbers of today: the plot's past is what it was.
 func TestPast_IsUndoneFromTheFeed(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	p := newTab(t, chromium(t), s.URL, 1280)
 	p.open("#/")
@@ -29,6 +30,7 @@ func TestPast_IsUndoneFromTheFeed(t *testing.T) {
 // TestPast_OfMuchThatMovesNothing has a flow do so much that neither its way nor the latest changes are on the first page of
 // what the trail is looked through for.
 func TestPast_OfMuchThatMovesNothing(t *testing.T) {
+	t.Parallel()
 	options := onSQLite(t)
 	s := servertest.Start(t, options)
 	id := inStatus(t, s, "running")

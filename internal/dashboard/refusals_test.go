@@ -57,6 +57,7 @@ func TestFeed_ComesBackWithoutAGap(t *testing.T) {
 
 // TestFeed_LetsGoOfAPageThatIsLeft goes elsewhere and back: a browser keeps the page it left, which must not keep its stream.
 func TestFeed_LetsGoOfAPageThatIsLeft(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	d := newDoors(t, s.URL)
 	p := newTab(t, chromium(t), d.URL, 1280)
@@ -76,6 +77,7 @@ func TestFeed_LetsGoOfAPageThatIsLeft(t *testing.T) {
 
 // TestServer_GoneAndBack stops the server under the page, and starts it again.
 func TestServer_GoneAndBack(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	id := inStatus(t, s, "running")
 	p := newTab(t, chromium(t), s.URL, 1280)

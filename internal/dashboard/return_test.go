@@ -12,6 +12,7 @@ import (
 // TestServer_ComesAfterTheView goes to a view while the server is away: once it is there the view is filled, with nobody
 // asking for it.
 func TestServer_ComesAfterTheView(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	id := inStatus(t, s, "waiting")
 	s.Call(t, 201, "PUT", "/flows/"+id+"/steps/one", `{"task": "pack", "status": "running"}`)
@@ -36,6 +37,7 @@ const pastReads = `performance.getEntriesByType("resource").filter((read) => rea
 // TestFeed_RestsWhileNobodyLooks hides the page, as a browser hides a tab behind others: it leaves its connection to them, and
 // shows what happened meanwhile when it is seen again.
 func TestFeed_RestsWhileNobodyLooks(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	d := newDoors(t, s.URL)
 	p := newTab(t, chromium(t), d.URL, 1280)

@@ -19,6 +19,7 @@ const largest = 300 << 10
 
 // TestScreenshots takes the README's pictures; make screenshots keeps them.
 func TestScreenshots(t *testing.T) {
+	t.Parallel()
 	folder := *screenshots
 	if folder == "" {
 		folder = t.TempDir()

@@ -14,6 +14,7 @@ const blocked = `for (const storage of ["localStorage", "sessionStorage"]) Objec
 
 // TestStorage_MayBeBlocked uses the page where the browser lets it keep nothing: the theme and the key last as long as the page.
 func TestStorage_MayBeBlocked(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	create(t, s, `"goal": "behind the door"`)
 	d := newDoors(t, s.URL)

@@ -11,9 +11,10 @@ import (
 	"taskflow/internal/servertest"
 )
 
-// bothThemes runs a story in a tab of its own for each theme, on one server.
+// bothThemes runs a story in a tab of its own for each theme, on one server, beside other tests.
 func bothThemes(t *testing.T, options servertest.Options, width int64, story func(t *testing.T, s *servertest.Server, p *tab)) {
 	t.Helper()
+	t.Parallel()
 	s := servertest.Start(t, options)
 	browser := chromium(t)
 	for _, theme := range []string{"light", "dark"} {
@@ -28,6 +29,7 @@ func bothThemes(t *testing.T, options servertest.Options, width int64, story fun
 // oneTheme is bothThemes for a story that no colour has a part in: what there is to see in it, other tests look at in both.
 func oneTheme(t *testing.T, options servertest.Options, width int64, story func(t *testing.T, s *servertest.Server, p *tab)) {
 	t.Helper()
+	t.Parallel()
 	s := servertest.Start(t, options)
 	p := newTab(t, chromium(t), s.URL, width)
 	p.theme("light")
@@ -135,6 +137,7 @@ func TestOverview_IsLive(t *testing.T) {
 // TestOverview_OverlooksNoFlow has more flows that wait, and more that have failed, than a page of the API has: what is due
 // next is in the middle of those that wait, and one controller's failures are older than a page of another's.
 func TestOverview_OverlooksNoFlow(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	var waits, failures []string
 	for i := range 500 {
@@ -271,6 +274,7 @@ func fill(t *testing.T, s *servertest.Server, owner string, count int) {
 // TestList_HoldsOnePageOfAHundredThousand pages through a large database with the largest pages, and counts what the
 // document holds.
 func TestList_HoldsOnePageOfAHundredThousand(t *testing.T) {
+	t.Parallel()
 	options := onSQLite(t)
 	s := servertest.Start(t, options)
 	create(t, s, `"goal": "the first"`)

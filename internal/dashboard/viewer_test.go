@@ -22,6 +22,7 @@ func (p *tab) try(operation string) string {
 // TestViewer_SendsRequests tries the calls of /docs out where the server asks for keys: the page may call its own origin,
 // sends the key that it was given, and fills in nothing that makes a call fail.
 func TestViewer_SendsRequests(t *testing.T) {
+	t.Parallel()
 	o := onSQLite(t)
 	o.Args = []string{"--auth", "keys"}
 	s := servertest.Start(t, o)

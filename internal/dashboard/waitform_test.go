@@ -90,6 +90,7 @@ func TestWaitForm_MakesTheFirstOfSeveral(t *testing.T) {
 
 // TestWaitForm_MakesEachOfThem makes a wait of each single kind, after rows were added and taken away again.
 func TestWaitForm_MakesEachOfThem(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	p := newTab(t, chromium(t), s.URL, 360)
 	for _, c := range []struct{ kind, scheme, secret, refused string }{
@@ -132,6 +133,7 @@ func TestWaitForm_MakesEachOfThem(t *testing.T) {
 
 // TestWaitForm_HasNoMoreThanTheServiceTakes adds as many conditions as there may be.
 func TestWaitForm_HasNoMoreThanTheServiceTakes(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, onSQLite(t))
 	id := inStatus(t, s, "running")
 	p := newTab(t, chromium(t), s.URL, 1280)
