@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"fmt"
 	"net/http"
 
 	contract "taskflow/api"
@@ -11,8 +12,15 @@ import (
 )
 
 // routeDocs serves the contract, its viewer and the pages of the problems. None of them needs an outside host.
-func (a *api) routeDocs(r chi.Router, asJSON []byte) {
-	r.Get("/openapi.json", static("application/json", asJSON))
+func (a *api) routeDocs(r chi.Router, asJSON func() ([]byte, error)) {
+	r.Get("/openapi.json", func(w http.ResponseWriter, r *http.Request) {
+		body, err := asJSON()
+		if err != nil {
+			a.writeProblem(w, r, fmt.Errorf("writing the contract as JSON: %w", err))
+			return
+		}
+		static("application/json", body)(w, r)
+	})
 	r.Get("/openapi.yaml", static("application/yaml", contract.Spec))
 	// The viewer reads the YAML: it has the calls in the order in which they are written. The contract's extensions are for
 	// programs that generate something.
