@@ -48,6 +48,7 @@ func withKeys(url string, env ...string) servertest.Options {
 
 // TestKeys_OnTheCommandLine makes, lists and revokes keys, before any server has migrated the schema.
 func TestKeys_OnTheCommandLine(t *testing.T) {
+	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, url string, _ int) {
 		run := func(args ...string) servertest.Result {
 			return servertest.Run(t, servertest.Options{Database: url}, append([]string{"keys"}, args...)...)
@@ -136,6 +137,7 @@ func TestKeys_RevocationHoldsWithinFiveSeconds(t *testing.T) {
 // TestKeys_RevocationEndsStreamsElsewhere revokes by the command line a key that a stream was opened with, while another
 // server goes on changing what it shows.
 func TestKeys_RevocationEndsStreamsElsewhere(t *testing.T) {
+	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, url string, servers int) {
 		writes, _ := makeKey(t, url, everything("writer")...)
 		reads, id := makeKey(t, url, "--name", "reader", "--scope", "flows:read", "--owner", "agent:kate:*")
@@ -161,6 +163,7 @@ func TestKeys_RevocationEndsStreamsElsewhere(t *testing.T) {
 
 // TestOpenFlows_LimitSurvivesARestart counts in the database, for all servers.
 func TestOpenFlows_LimitSurvivesARestart(t *testing.T) {
+	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, url string, _ int) {
 		key, _ := makeKey(t, url, everything("root")...)
 		s := servertest.Start(t, withKeys(url, "TASKFLOW_MAX_OPEN_FLOWS=2"))
@@ -181,6 +184,7 @@ func TestOpenFlows_LimitSurvivesARestart(t *testing.T) {
 
 // TestJWT_ServesBeforeItsIssuer starts a server whose issuer is away; it serves by keys, and by tokens when it is there.
 func TestJWT_ServesBeforeItsIssuer(t *testing.T) {
+	t.Parallel()
 	issuer := authtest.Start(t)
 	issuer.SetDown(true)
 	url := servertest.SQLite(t)
@@ -209,6 +213,7 @@ func TestJWT_ServesBeforeItsIssuer(t *testing.T) {
 
 // TestLog_HasNoSecrets uses every secret there is, well and badly, and looks for each in everything the server wrote.
 func TestLog_HasNoSecrets(t *testing.T) {
+	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, url string, _ int) {
 		const password = "hunter2-password"
 		if !strings.HasPrefix(url, "sqlite:") {
@@ -283,6 +288,7 @@ func githubSignature(secret, body string) string {
 
 // TestKeys_ReadTheSameVariables runs the command line with what a server's environment has.
 func TestKeys_ReadTheSameVariables(t *testing.T) {
+	t.Parallel()
 	o := servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_AUTH=keys", "TASKFLOW_LISTEN=0.0.0.0:8080", "TASKFLOW_NO_AUTO_MIGRATE=true"}}
 	if r := servertest.Run(t, o, "keys", "list"); r.Code == 0 {
 		t.Errorf("listed keys of a database without a schema: %+v", r)

@@ -10,6 +10,7 @@ import (
 // TestSubcommands_MigrateAsServersDo runs commands on a database without a schema: with --no-auto-migrate they leave it alone
 // and fail, and without they make it, as a server would. TestKeys_ReadTheSameVariables has those for keys.
 func TestSubcommands_MigrateAsServersDo(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{{"prune", "--older-than=P30D"}, {"rotate-callback-key"}} {
 		t.Run(args[0], func(t *testing.T) {
 			servertest.Databases(t, func(t *testing.T, url string, _ int) {

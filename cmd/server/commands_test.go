@@ -18,6 +18,7 @@ import (
 )
 
 func TestHelp(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{
 		{"--help"}, {"-h"}, {"serve", "--help"}, {"migrate", "--help"}, {"healthcheck", "--help"}, {"openapi", "--help"},
 		{"prune", "--help"}, {"rotate-callback-key", "--help"}, {"keys", "--help"}, {"keys", "create", "--help"}, {"keys", "list", "--help"}, {"keys", "revoke", "--help"},
@@ -46,6 +47,7 @@ func TestHelp_OfServeHasEveryVariable(t *testing.T) {
 }
 
 func TestOpenAPI(t *testing.T) {
+	t.Parallel()
 	r := servertest.Run(t, servertest.Options{}, "openapi")
 	if r.Code != 0 || r.Stdout != string(api.Spec) {
 		t.Errorf("openapi: code %d, %d bytes, want the contract's %d", r.Code, len(r.Stdout), len(api.Spec))
@@ -61,6 +63,7 @@ func TestOpenAPI(t *testing.T) {
 }
 
 func TestMigrate(t *testing.T) {
+	t.Parallel()
 	latest := map[string]int64{"sqlite": sqlite.LatestVersion(), "postgres": pg.LatestVersion()}
 	servertest.Databases(t, func(t *testing.T, url string, _ int) {
 		_, kind, _ := strings.Cut(t.Name(), "/")
@@ -90,6 +93,7 @@ func TestMigrate(t *testing.T) {
 }
 
 func TestNoAutoMigrate(t *testing.T) {
+	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, url string, _ int) {
 		s := servertest.Launch(t, servertest.Options{Database: url, Env: []string{"TASKFLOW_NO_AUTO_MIGRATE=true"}})
 		s.AwaitAnswer()
@@ -107,6 +111,7 @@ func TestNoAutoMigrate(t *testing.T) {
 }
 
 func TestStart_SeveralAtOnceOnAnEmptyDatabase(t *testing.T) {
+	t.Parallel()
 	servers := servertest.StartAll(t, servertest.Options{Database: pgtest.Empty(t)}, 3)
 	flow := servers[0].Create(t)
 	for _, s := range servers {
@@ -116,6 +121,7 @@ func TestStart_SeveralAtOnceOnAnEmptyDatabase(t *testing.T) {
 
 // A server that leaves the schema to others says that it is unavailable, of every call, until the schema is there.
 func TestStart_BeforeTheSchema(t *testing.T) {
+	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, url string, _ int) {
 		o := servertest.Options{Database: url, Args: []string{"--no-auto-migrate"}}
 		s := servertest.Launch(t, o)
@@ -144,6 +150,7 @@ func TestStart_BeforeTheSchema(t *testing.T) {
 }
 
 func TestHealthcheck(t *testing.T) {
+	t.Parallel()
 	s := servertest.Launch(t, servertest.Options{Database: servertest.SQLite(t), Args: []string{"--no-auto-migrate"}})
 	s.AwaitAnswer()
 	check := func() servertest.Result {

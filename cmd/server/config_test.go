@@ -76,6 +76,7 @@ func TestAuthentication_Words(t *testing.T) {
 const elsewhere = "sqlite:/dev/null/taskflow.db"
 
 func TestStart_RefusesToListenForStrangers(t *testing.T) {
+	t.Parallel()
 	for _, address := range []string{"0.0.0.0:8080", "[::]:8080", ":8080", "server.example:8080"} {
 		open := servertest.Options{Database: elsewhere, Env: []string{"TASKFLOW_LISTEN=" + address}}
 		r := servertest.Run(t, open)
@@ -92,6 +93,7 @@ func TestStart_RefusesToListenForStrangers(t *testing.T) {
 // TestStart_RefusesAddressesThatAreNone holds that no database is opened for them, and a typing error is not found after it
 // was migrated.
 func TestStart_RefusesAddressesThatAreNone(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"TASKFLOW_LISTEN", "TASKFLOW_METRICS_LISTEN"} {
 		for _, address := range []string{"9090", "127.0.0.1:99999", "127.0.0.1:-1", "127.0.0.1:nonsense"} {
 			r := servertest.Run(t, servertest.Options{Database: elsewhere, Env: []string{name + "=" + address}})
@@ -103,6 +105,7 @@ func TestStart_RefusesAddressesThatAreNone(t *testing.T) {
 }
 
 func TestStart_NamesBadValues(t *testing.T) {
+	t.Parallel()
 	for _, entry := range []string{
 		"TASKFLOW_LISTEN=8080", "TASKFLOW_LISTEN=", "TASKFLOW_LISTEN=127.0.0.1:99999",
 		"TASKFLOW_DATABASE_URL=", "TASKFLOW_DATABASE_URL=mysql://localhost/x", "TASKFLOW_DATABASE_URL=sqlite:",
@@ -138,6 +141,7 @@ func TestStart_NamesBadValues(t *testing.T) {
 
 // TestStart_WantsAnIssuerItCanTrust tries what does not suffice for JWTs.
 func TestStart_WantsAnIssuerItCanTrust(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ issuer, audience, named string }{
 		{"", "a", "TASKFLOW_JWT_ISSUER"}, {"https://issuer.example.com", "", "TASKFLOW_JWT_AUDIENCE"}, {"http://issuer.example.com", "a", "TASKFLOW_JWT_ISSUER"},
 		{"issuer.example.com", "a", "TASKFLOW_JWT_ISSUER"}, {"https://user:hunter2@issuer.example.com", "a", "TASKFLOW_JWT_ISSUER"}, {"https://issuer.example.com?x=y", "a", "TASKFLOW_JWT_ISSUER"},
@@ -151,6 +155,7 @@ func TestStart_WantsAnIssuerItCanTrust(t *testing.T) {
 
 // TestStart_ServesItsOwnHostsOnly asks a server without authentication as a page would whose name resolves to this machine.
 func TestStart_ServesItsOwnHostsOnly(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{
 		"TASKFLOW_PUBLIC_URL=https://flows.example/base", "TASKFLOW_CORS_ORIGINS=http://board.example:3000",
 	}})
@@ -194,6 +199,7 @@ func TestOnlyHosts_WhereNobodyElseLooks(t *testing.T) {
 }
 
 func TestStart_NamesBadFlags(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{
 		{"--no-such-flag"}, {"serve", "--max-body=big"}, {"--max-body=big"}, {"--listen"}, {"migrate", "--to=x"},
 	} {
@@ -207,6 +213,7 @@ func TestStart_NamesBadFlags(t *testing.T) {
 
 // TestStart_HidesPasswords tries URLs that are wrong in ways that make it hard to tell which part is the password.
 func TestStart_HidesPasswords(t *testing.T) {
+	t.Parallel()
 	for _, url := range []string{
 		"mysql://user:hunter2@host/x", "hunter2", "postgres://user:hunter2", "postgres://user:hunter2@host:port/x",
 		"postgres://user:a@hunter2@host/x?sslmode=perhaps", "postgres://user:a/hunter2@host/x", "postgres://user:a b/hunter2@host/x",
@@ -227,6 +234,7 @@ func TestStart_HidesPasswords(t *testing.T) {
 }
 
 func TestStart_AcceptsWhatKubernetesSets(t *testing.T) {
+	t.Parallel()
 	servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{
 		"TASKFLOW_SERVICE_HOST=10.0.0.1", "TASKFLOW_SERVICE_PORT=80", "TASKFLOW_SERVICE_PORT_HTTP=80", "TASKFLOW_PORT=tcp://10.0.0.1:80",
 		"TASKFLOW_PORT_80_TCP=tcp://10.0.0.1:80", "TASKFLOW_PORT_80_TCP_PROTO=tcp",
@@ -234,6 +242,7 @@ func TestStart_AcceptsWhatKubernetesSets(t *testing.T) {
 }
 
 func TestStart_FlagsOverrideTheEnvironment(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, servertest.Options{
 		Database: elsewhere,
 		Env:      []string{"TASKFLOW_MAX_BODY=1MiB", "TASKFLOW_LOG_FORMAT=text", "TASKFLOW_REQUIRE_IF_MATCH=true"},
@@ -253,6 +262,7 @@ func TestStart_FlagsOverrideTheEnvironment(t *testing.T) {
 }
 
 func TestStart_LogFormat(t *testing.T) {
+	t.Parallel()
 	for format, want := range map[string]string{"": `{"time":`, "auto": `{"time":`, "json": `{"time":`, "text": "time="} {
 		o := servertest.Options{Database: servertest.SQLite(t)}
 		if format != "" {
@@ -267,6 +277,7 @@ func TestStart_LogFormat(t *testing.T) {
 }
 
 func TestStart_LogLevel(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_LOG_LEVEL=error"}})
 	s.Create(t)
 	s.Stop()
@@ -276,6 +287,7 @@ func TestStart_LogLevel(t *testing.T) {
 }
 
 func TestStart_PortInUse(t *testing.T) {
+	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

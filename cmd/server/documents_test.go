@@ -38,6 +38,7 @@ curl() {
 // TestDocuments_ShellBlocksRun runs what a reader is told to type, each page in one shell, against a new server on a new
 // database of each kind. Where a block is followed by one marked text or json, its output must be that.
 func TestDocuments_ShellBlocksRun(t *testing.T) {
+	t.Parallel()
 	for _, page := range pages(t) {
 		if !slices.ContainsFunc(blocks(read(t, page)), func(b block) bool { return runs(page, b) }) {
 			continue
@@ -251,6 +252,7 @@ func timeless(output string) string {
 
 // TestExamples runs every script of examples/ on each database.
 func TestExamples(t *testing.T) {
+	t.Parallel()
 	scripts, err := filepath.Glob(root + "/examples/*.sh")
 	if err != nil || len(scripts) < 2 {
 		t.Fatalf("examples: %v, %v", scripts, err)

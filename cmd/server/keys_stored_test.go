@@ -17,6 +17,7 @@ import (
 // TestKeys_OnlyTheHashIsStored reads the whole database after keys were made and used: of each there is the SHA-256 of the
 // exact string, and nothing of what is secret in it.
 func TestKeys_OnlyTheHashIsStored(t *testing.T) {
+	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, url string, _ int) {
 		ids := map[string]string{} // by key
 		for _, args := range [][]string{everything("kate"), append(everything("bob"), "--expires", "P90D")} {

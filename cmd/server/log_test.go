@@ -19,6 +19,7 @@ import (
 
 // TestLog_HoldsNothingConfidential sends marked values by every way there is and looks for them in the log.
 func TestLog_HoldsNothingConfidential(t *testing.T) {
+	t.Parallel()
 	test := func(t *testing.T, database string) {
 		s := servertest.Start(t, servertest.Options{Database: database, Env: []string{"TASKFLOW_LOG_LEVEL=debug", "TASKFLOW_MAX_STATE=4KiB"}})
 		sendMarked(t, s)
@@ -84,6 +85,7 @@ func sendMarked(t *testing.T, s *servertest.Server) {
 
 // TestSQLite_OthersMayReadAndMigrate runs a reader and a subcommand beside a server that is busy.
 func TestSQLite_OthersMayReadAndMigrate(t *testing.T) {
+	t.Parallel()
 	database := servertest.SQLite(t)
 	s := servertest.Start(t, servertest.Options{Database: database})
 	flow := s.Create(t)

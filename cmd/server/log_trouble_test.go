@@ -45,6 +45,7 @@ func wantNoSecrets(t *testing.T, s *servertest.Server, said string, secrets ...s
 
 // TestLog_HasNoSecretsWithoutADatabase starts servers whose PostgreSQL is not there, and whose password it does not take.
 func TestLog_HasNoSecretsWithoutADatabase(t *testing.T) {
+	t.Parallel()
 	refusing, asked := refusingDatabase(t)
 	for what, address := range map[string]string{"nobody there": servertest.FreeAddress(t), "a wrong password": refusing} {
 		url := "postgres://kate:" + databasePassword + "@" + address + "/flows?sslmode=disable"
@@ -118,6 +119,7 @@ func refuseConnection(conn net.Conn, asked *atomic.Bool) {
 
 // TestLog_HasNoSecretsInTrouble has the database refuse what is written, and then go away, while secrets are sent.
 func TestLog_HasNoSecretsInTrouble(t *testing.T) {
+	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, url string, _ int) {
 		given, goAway := url, func() {}
 		if !strings.HasPrefix(url, "sqlite:") {

@@ -25,6 +25,7 @@ func awaitMetric(t *testing.T, c *servertest.Client, what string, is func(map[st
 
 // TestMetrics_Streams holds that live streams are counted while they are open.
 func TestMetrics_Streams(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t)})
 	const name = "taskflow_streams"
 	var open []*servertest.Stream
@@ -48,6 +49,7 @@ func TestMetrics_Streams(t *testing.T) {
 
 // TestMetrics_StreamsCutOff holds that a stream whose client does not read is counted when it is cut off.
 func TestMetrics_StreamsCutOff(t *testing.T) {
+	t.Parallel()
 	url := servertest.SQLite(t)
 	s := servertest.Start(t, servertest.Options{Database: url, Env: []string{"TASKFLOW_STREAM_TIMEOUT=PT0.2S"}})
 	s.Create(t)
@@ -62,6 +64,7 @@ func TestMetrics_StreamsCutOff(t *testing.T) {
 
 // TestMetrics_TimersOverdue has a trigger refuse the end of a wait, and holds that the metric says for how long it is late.
 func TestMetrics_TimersOverdue(t *testing.T) {
+	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, url string, _ int) {
 		s := servertest.Start(t, servertest.Options{Database: url})
 		refuse, allow := []string{
@@ -100,6 +103,7 @@ func execute(t *testing.T, url string, statements ...string) {
 // TestMetrics_WhileAChangeIsHeldUp holds what the metrics say while one change holds a connection to the database, others queue
 // behind it, and it is run again because the connection broke.
 func TestMetrics_WhileAChangeIsHeldUp(t *testing.T) {
+	t.Parallel()
 	url := pgtest.Empty(t)
 	s := servertest.Start(t, servertest.Options{Database: url})
 	h := holdUp(t, url, s)

@@ -87,6 +87,7 @@ func work(t *testing.T, s *servertest.Server) {
 
 // TestMetrics holds that a server counts what it does, on both databases.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, database string, _ int) {
 		s := servertest.Start(t, servertest.Options{Database: database})
 		work(t, s)
@@ -184,6 +185,7 @@ func has(f *dto.MetricFamily, labels ...string) bool {
 // TestMetrics_BeginAtZero holds that what an alert takes the increase of is there before it happens for the first time: a
 // series that first appears at 1 has never increased.
 func TestMetrics_BeginAtZero(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t)})
 	families := scrape(t, s.Client)
 	for _, command := range []string{"create", "start", "wait", "resume", "finish", "fail", "request-cancel", "cancel", "state", "step", "callback", "delete", "publish"} {
@@ -213,6 +215,7 @@ func TestMetrics_BeginAtZero(t *testing.T) {
 
 // TestMetrics_OnTheirOwnAddress holds that they are then nowhere else.
 func TestMetrics_OnTheirOwnAddress(t *testing.T) {
+	t.Parallel()
 	address := servertest.FreeAddress(t)
 	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_METRICS_LISTEN=" + address}})
 	s.Call(t, http.StatusNotFound, http.MethodGet, "/metrics", "")
@@ -281,6 +284,7 @@ func checkExpression(t *testing.T, families map[string]*dto.MetricFamily, where,
 // TestMetrics_DashboardAlertsAndDocuments holds that the dashboard and the alerts name what a server exports, and that all
 // it exports is documented.
 func TestMetrics_DashboardAlertsAndDocuments(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t)})
 	work(t, s)
 	families := scrape(t, s.Client)

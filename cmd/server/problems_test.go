@@ -19,6 +19,7 @@ var problemPages = regexp.MustCompile(`href="/problems/([a-z-]+)"`)
 // TestMetrics_Problems holds that each problem is counted by its slug, those within a batch too; that every slug there is has
 // its series from the start, and no other; and that an alert and the operator's page tell of keys that are refused.
 func TestMetrics_Problems(t *testing.T) {
+	t.Parallel()
 	url := servertest.SQLite(t)
 	text, id := makeKey(t, url, "--name", "kate", "--scope", "flows:read", "--scope", "flows:write", "--scope", "admin", "--owner", "agent:kate:*")
 	s := servertest.Start(t, servertest.Options{Database: url, Env: []string{"TASKFLOW_AUTH=keys"}})

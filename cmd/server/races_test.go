@@ -85,6 +85,7 @@ func checkTrail(t *testing.T, c *servertest.Client, f servertest.Flow) []servert
 }
 
 func TestRace_WritersWithoutIfMatch(t *testing.T) {
+	t.Parallel()
 	race(t, func(t *testing.T, servers []*servertest.Server) {
 		const writers = 40
 		flow := servers[0].Create(t)
@@ -118,6 +119,7 @@ func TestRace_WritersWithoutIfMatch(t *testing.T) {
 }
 
 func TestRace_WritersWithTheSameIfMatch(t *testing.T) {
+	t.Parallel()
 	race(t, func(t *testing.T, servers []*servertest.Server) {
 		flow := servers[0].Create(t)
 		answers := atOnce(t, servers, 20, func(c *servertest.Client, i int) (servertest.Answer, error) {
@@ -151,6 +153,7 @@ func TestRace_WritersWithTheSameIfMatch(t *testing.T) {
 const plainFlow = `{"controller_id": "race", "goal": "a race", "owner_session_key": "race"}`
 
 func TestRace_CreatesWithOneIdempotencyKey(t *testing.T) {
+	t.Parallel()
 	race(t, func(t *testing.T, servers []*servertest.Server) {
 		answers := atOnce(t, servers, 16, func(c *servertest.Client, _ int) (servertest.Answer, error) {
 			return c.Send(http.MethodPost, "/flows", plainFlow, "Idempotency-Key", "one-and-only")
@@ -177,6 +180,7 @@ func TestRace_CreatesWithOneIdempotencyKey(t *testing.T) {
 }
 
 func TestRace_CreatesWithOneID(t *testing.T) {
+	t.Parallel()
 	race(t, func(t *testing.T, servers []*servertest.Server) {
 		body := `{"id": "0197b3a0-5c1e-7d3a-9c55-3f2e8a1b7c4d", ` + plainFlow[1:]
 		answers := atOnce(t, servers, 16, func(c *servertest.Client, _ int) (servertest.Answer, error) {
@@ -194,6 +198,7 @@ func TestRace_CreatesWithOneID(t *testing.T) {
 }
 
 func TestRace_ObservationsOfOneStep(t *testing.T) {
+	t.Parallel()
 	race(t, func(t *testing.T, servers []*servertest.Server) {
 		flow := servers[0].Create(t)
 		answers := atOnce(t, servers, 20, func(c *servertest.Client, i int) (servertest.Answer, error) {
@@ -219,6 +224,7 @@ func TestRace_ObservationsOfOneStep(t *testing.T) {
 
 // TestRace_Everything sends every kind of change to one flow at once.
 func TestRace_Everything(t *testing.T) {
+	t.Parallel()
 	race(t, func(t *testing.T, servers []*servertest.Server) {
 		flow := servers[0].Create(t)
 		path := "/flows/" + flow.ID

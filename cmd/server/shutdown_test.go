@@ -123,6 +123,7 @@ func mayGoUnanswered(err error, used httptrace.GotConnInfo) bool {
 
 // TestShutdown_AnswersWhatItHasTakenOn stops a server that has got half of a request.
 func TestShutdown_AnswersWhatItHasTakenOn(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t)})
 	flow := s.Create(t)
 	change := begin(t, s, "/flows/"+flow.ID+"/state")
@@ -216,6 +217,7 @@ func dial(t *testing.T, s *servertest.Server, text string) net.Conn {
 
 // TestShutdown_CutsOffWhoeverNeverEnds stops a server while a client sends a body that never ends.
 func TestShutdown_CutsOffWhoeverNeverEnds(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t)})
 	begin(t, s, "/flows")
 	if code, took := s.Stop(); code != 0 || took > stopLimit {
@@ -258,6 +260,7 @@ func TestShutdown_SilentDatabase(t *testing.T) {
 
 // TestShutdown_SilentDatabaseAtStart stops a server that waits for a database which takes its connection and never answers.
 func TestShutdown_SilentDatabaseAtStart(t *testing.T) {
+	t.Parallel()
 	wire, url := newRelay(t, pgtest.Empty(t), "")
 	wire.fallSilent()
 	s := servertest.Launch(t, withKeys(url))

@@ -48,6 +48,7 @@ func dribble(t *testing.T, s *servertest.Server, text string) (answer string, to
 
 // TestSlowRequests_AreCutOff holds the timeouts for headers and bodies; those of the contract are their defaults.
 func TestSlowRequests_AreCutOff(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_HEADER_TIMEOUT=PT1S", "TASKFLOW_BODY_TIMEOUT=PT3S", "TASKFLOW_IDLE_TIMEOUT=PT1S"}})
 	const head = "POST /flows HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	for _, c := range []struct {
@@ -70,6 +71,7 @@ func TestSlowRequests_AreCutOff(t *testing.T) {
 
 // TestSlowRequests_Defaults holds what the contract says of a server that nobody has configured.
 func TestSlowRequests_Defaults(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t)})
 	if answer, took := dribble(t, s, "GET /flows HTTP/1.1\r\nHost: localhost\r\nX-Slow: "); took < 9*time.Second || took > 40*time.Second {
 		t.Errorf("dribbled headers: answered %q after %v, want to be cut off after 10 s", answer, took)
@@ -98,6 +100,7 @@ func TestSlowRequests_Defaults(t *testing.T) {
 
 // TestSlowReaders_AreCutOff asks for more than a connection holds, and reads none of it.
 func TestSlowReaders_AreCutOff(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_WRITE_TIMEOUT=PT1S", "TASKFLOW_REQUEST_TIMEOUT=PT0.9S"}})
 	for range 8 {
 		s.Create(t, `"state": {"x": "`+strings.Repeat("x", 250<<10)+`"}`)
@@ -116,6 +119,7 @@ func TestSlowReaders_AreCutOff(t *testing.T) {
 
 // TestStreams_OfAllCallersAreBounded opens one more than a server has, and gives up a request that takes too long.
 func TestStreams_OfAllCallersAreBounded(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_MAX_ALL_STREAMS=1"}})
 	stream, err := s.Stream(t.Context(), "/events")
 	if err != nil {
@@ -130,6 +134,7 @@ func TestStreams_OfAllCallersAreBounded(t *testing.T) {
 // TestStreams_LeaveRoomForOthers opens as many streams as a server takes whose connections alone are configured: one connection
 // in ten, and at least one, is for whatever else there is to ask.
 func TestStreams_LeaveRoomForOthers(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_MAX_CONNECTIONS=4"}})
 	for range 3 {
 		stream, err := s.Stream(t.Context(), "/events")
@@ -166,6 +171,7 @@ func TestRequestTimeout_IsConfigured(t *testing.T) {
 }
 
 func TestMaxHeader(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_MAX_HEADER=16KiB"}})
 	s.Call(t, http.StatusOK, http.MethodGet, "/livez", "", "X-Large", strings.Repeat("x", 12<<10))
 	answer, err := s.Send(http.MethodGet, "/livez", "", "X-Large", strings.Repeat("x", 24<<10))

@@ -122,6 +122,7 @@ const callersTrace, callersSpan = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0
 // TestTraces_FromRequestToCommit holds that a request's span is below the caller's, the commit's is linked to it, the
 // database's round trips are below the commit's, and the trail and the log say which trace it was.
 func TestTraces_FromRequestToCommit(t *testing.T) {
+	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, database string, _ int) {
 		r := newReceiver(t)
 		s := servertest.Start(t, servertest.Options{Database: database, Env: []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + r.URL, "TASKFLOW_LOG_LEVEL=debug"}})
@@ -176,6 +177,7 @@ func TestTraces_FromRequestToCommit(t *testing.T) {
 
 // TestTraces_OverGRPC holds that spans leave by the other protocol as well, before the end and at it.
 func TestTraces_OverGRPC(t *testing.T) {
+	t.Parallel()
 	r := newReceiverOverGRPC(t)
 	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{
 		"OTEL_EXPORTER_OTLP_ENDPOINT=" + r.URL, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_BSP_SCHEDULE_DELAY=50"}})
@@ -236,6 +238,7 @@ func checkSpans(t *testing.T, r *receiver, flow string, want map[string]int) {
 // TestTraces_WithoutACollector holds that one that cannot be reached costs no change and no clean end, and that without
 // an endpoint the caller's traceparent is kept all the same.
 func TestTraces_WithoutACollector(t *testing.T) {
+	t.Parallel()
 	database := servertest.SQLite(t)
 	s := servertest.Start(t, servertest.Options{Database: database, Env: []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + servertest.FreeAddress(t)}})
 	s.Create(t)
@@ -252,6 +255,7 @@ func TestTraces_WithoutACollector(t *testing.T) {
 
 // TestTraces_BadEndpoint holds that a bad value is an error at start that names it, and does not repeat it.
 func TestTraces_BadEndpoint(t *testing.T) {
+	t.Parallel()
 	for _, variable := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT=secret@collector", "OTEL_EXPORTER_OTLP_PROTOCOL=carrier-pigeon", "TASKFLOW_METRICS_LISTEN=9090"} {
 		name, value, _ := strings.Cut(variable, "=")
 		r := servertest.Run(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{variable}})

@@ -25,6 +25,7 @@ func wait(t *testing.T, c *servertest.Client, condition string) (id, url string)
 }
 
 func TestStart_PublicURL(t *testing.T) {
+	t.Parallel()
 	for given, want := range map[string]string{
 		"": "", "https://flows.example.com": "https://flows.example.com", "http://example.com:81/below/": "http://example.com:81/below",
 	} {
@@ -54,6 +55,7 @@ func TestPublicURL_OfAllAddresses(t *testing.T) {
 }
 
 func TestStart_TimerMaxHorizon(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_TIMER_MAX_HORIZON=PT1H"}})
 	id := s.Create(t, `"mode": "mirrored"`).ID
 	for _, beyond := range []string{`{"kind": "timer", "after": "PT61M"}`, `{"kind": "manual", "timeout": {"after": "PT61M", "on_timeout": "fail"}}`} {
@@ -66,6 +68,7 @@ func TestStart_TimerMaxHorizon(t *testing.T) {
 }
 
 func TestStart_RetainTerminal(t *testing.T) {
+	t.Parallel()
 	for _, value := range []string{"0", "P30D", "PT1H"} {
 		servertest.Start(t, servertest.Options{Database: servertest.SQLite(t), Env: []string{"TASKFLOW_RETAIN_TERMINAL=" + value}}).Create(t)
 	}
@@ -73,6 +76,7 @@ func TestStart_RetainTerminal(t *testing.T) {
 
 // TestStart_HidesTheSecretKey gives the key in every way that is refused, and looks for it where it is accepted.
 func TestStart_HidesTheSecretKey(t *testing.T) {
+	t.Parallel()
 	const key = "aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMmh1bnQ=" // 32 bytes
 	for _, value := range []string{"hunter2", key + "x", key[:8], strings.TrimRight(key, "=")} {
 		for _, o := range []servertest.Options{{Env: []string{"TASKFLOW_SECRET_KEY=" + value}}, {Args: []string{"--secret-key", value}}} {
@@ -97,6 +101,7 @@ func TestStart_HidesTheSecretKey(t *testing.T) {
 
 // TestSecretKey_KeepsSecretsFromTheDatabase looks for a callback's secret in what is on the disk.
 func TestSecretKey_KeepsSecretsFromTheDatabase(t *testing.T) {
+	t.Parallel()
 	const secret = "the-secret-of-a-sender"
 	verified := fmt.Sprintf(`"kind": "callback", "verify": {"scheme": "github", "secret": %q}`, secret)
 	for _, sealed := range []bool{false, true} {
@@ -133,6 +138,7 @@ func onDisk(t *testing.T, url, text string) bool {
 }
 
 func TestPrune(t *testing.T) {
+	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, url string, _ int) {
 		s := servertest.Start(t, servertest.Options{Database: url})
 		ended := func(age time.Duration) string {
@@ -182,6 +188,7 @@ func TestPrune(t *testing.T) {
 
 // TestPrune_Batches erases more than one transaction does.
 func TestPrune_Batches(t *testing.T) {
+	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, url string, _ int) {
 		s := servertest.Start(t, servertest.Options{Database: url})
 		for range 3 {
@@ -203,6 +210,7 @@ func TestPrune_Batches(t *testing.T) {
 }
 
 func TestPrune_BadAges(t *testing.T) {
+	t.Parallel()
 	o := servertest.Options{Database: servertest.SQLite(t)}
 	for _, args := range [][]string{
 		{"prune"}, {"prune", "--older-than"}, {"prune", "--older-than=30d"}, {"prune", "--older-than=0"}, {"prune", "--older-than=P0D"},
@@ -215,6 +223,7 @@ func TestPrune_BadAges(t *testing.T) {
 }
 
 func TestRotateCallbackKey(t *testing.T) {
+	t.Parallel()
 	servertest.Databases(t, func(t *testing.T, url string, _ int) {
 		s := servertest.Start(t, servertest.Options{Database: url})
 		_, first := wait(t, s.Client, `"kind": "callback"`)
