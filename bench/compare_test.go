@@ -14,7 +14,6 @@ import (
 // The whole comparison, small: a durable cluster, both baselines, the generator and the plain server as processes of
 // their own, and the results in a file.
 func TestCompare(t *testing.T) {
-	t.Setenv(childMain, "1")
 	results := t.TempDir()
 	c := compareCommand{Targets: []string{targetPgbench, targetPlain}, Connections: []int{2}, Rounds: 1,
 		Duration: time.Second, Flows: 10, Pool: 4, Results: results}

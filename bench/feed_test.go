@@ -12,6 +12,7 @@ import (
 
 // TestFeed runs all of it, small, and reads the result. No time is asked of it.
 func TestFeed(t *testing.T) {
+	t.Parallel()
 	c := feedCommand{Server: servertest.Binary(t), Streams: 20, Rate: 100, Duration: time.Second, JSON: filepath.Join(t.TempDir(), "feed.json")}
 	if err := c.Run(t.Context()); err != nil {
 		t.Fatal(err)

@@ -27,9 +27,9 @@ func readResults(t *testing.T, folder string, into any) {
 	}
 }
 
-// TestGoals runs all of it, small: every goal has a row. Which are met is not asked of a test.
+// TestGoals runs all of it, small: every goal has a row. Which are met is not asked of a test. It runs alone, as TestCompare:
+// within the second that pgbench is given, all of its clients must have connected.
 func TestGoals(t *testing.T) {
-	t.Setenv(childMain, "1")
 	c := goalsCommand{Server: servertest.Binary(t), Rounds: 1, Duration: time.Second, Flows: 20, Pool: 4, Clients: []int{4},
 		Connections: 70, Settle: 100 * time.Millisecond, Results: t.TempDir()}
 	if err := c.Run(t.Context()); err != nil {
@@ -144,7 +144,7 @@ func TestJudgeHoldings(t *testing.T) {
 
 // TestLarge fills two databases, which checks that copies read back like what the server wrote, and measures every list.
 func TestLarge(t *testing.T) {
-	t.Setenv(childMain, "1")
+	t.Parallel()
 	c := largeCommand{Server: servertest.Binary(t), Flows: 2000, Few: 300, Rounds: 1, Duration: time.Second, Requests: 2, Page: 3, Results: t.TempDir()}
 	if err := c.Run(t.Context()); err != nil {
 		t.Fatal(err)
@@ -175,7 +175,7 @@ func TestLarge(t *testing.T) {
 
 // TestGrowth runs all of it, small. A way that is 20 ms longer is seen: a change takes two round trips.
 func TestGrowth(t *testing.T) {
-	t.Setenv(childMain, "1")
+	t.Parallel()
 	c := growthCommand{Server: servertest.Binary(t), Rounds: 1, Duration: time.Second, States: []int{1000}, Batches: []int{7}, Waiting: 200,
 		Trips: []time.Duration{20 * time.Millisecond}, Results: t.TempDir()}
 	if err := c.Run(t.Context()); err != nil {

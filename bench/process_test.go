@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	_ = os.Setenv(childMain, "1")                // for the processes that the tests start: here, as several run at a time
 	_ = os.Setenv("GORACE", "atexit_sleep_ms=0") // or each exit of a child would take a second
 	goleak.VerifyTestMain(m)
 }

@@ -46,6 +46,7 @@ func TestTicks(t *testing.T) {
 
 // TestWaits runs all of it, small, and reads the result.
 func TestWaits(t *testing.T) {
+	t.Parallel()
 	c := waitsCommand{
 		Server: servertest.Binary(t), Timers: 200, Spread: 15 * time.Second, Replicas: 2, Kills: true, Waiting: 2000, Idle: 500 * time.Millisecond,
 		JSON: filepath.Join(t.TempDir(), "waits.json"),
