@@ -18,10 +18,13 @@ run: build ## build and start the server on the embedded database
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(SERVER) ./cmd/server
 
+# The packages whose tests take longest, begun first: the last of them would run on alone.
+LONGEST := ./internal/dashboard ./cmd/server ./bench ./internal/httpapi ./faults
+
 # Everything that must hold before a change lands. Ends with go test's own lines. Three packages at a time, on two cores:
 # the tests wait for browsers, kills and timeouts more than they compute.
 test: test-tools check-generated format vet lint
-	$(TEST) -race -timeout 20m -p 3 ./...
+	$(TEST) -race -timeout 20m -p 3 $(LONGEST) ./...
 
 # PostgreSQL's programs and what else the tests call, where they are missing.
 test-tools:
