@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -55,9 +56,10 @@ func Pages() (map[string]http.Handler, error) {
 
 // asset is one file, ready to be sent, as it is and compressed.
 type asset struct {
-	contentType   string
-	plain, zipped []byte
-	tag           string // of the plain form, without quotes
+	contentType string
+	plain       []byte
+	zipped      func() ([]byte, error) // made when a browser first asks: to compress all takes a third of a server's start
+	tag         string                 // of the plain form, without quotes
 }
 
 func newAsset(extension string, body []byte) (*asset, error) {
@@ -65,6 +67,12 @@ func newAsset(extension string, body []byte) (*asset, error) {
 	if err != nil {
 		return nil, err
 	}
+	sum := sha256.Sum256(body)
+	zipped := sync.OnceValues(func() ([]byte, error) { return zip(body) })
+	return &asset{contentType, body, zipped, hex.EncodeToString(sum[:8])}, nil
+}
+
+func zip(body []byte) ([]byte, error) {
 	var zipped bytes.Buffer
 	w, err := gzip.NewWriterLevel(&zipped, gzip.BestCompression)
 	if err != nil {
@@ -76,8 +84,7 @@ func newAsset(extension string, body []byte) (*asset, error) {
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(body)
-	return &asset{contentType, body, zipped.Bytes(), hex.EncodeToString(sum[:8])}, nil
+	return zipped.Bytes(), nil
 }
 
 // contentTypeOf knows the page's own files. The machine's table of types would differ from one to the next.
@@ -107,8 +114,10 @@ func (a *asset) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Vary", "Accept-Encoding")
 	body, tag := a.plain, a.tag
 	if acceptsGzip(r.Header.Get("Accept-Encoding")) {
-		header.Set("Content-Encoding", "gzip")
-		body, tag = a.zipped, a.tag+"-gzip"
+		if zipped, err := a.zipped(); err == nil { // or it is sent as it is
+			header.Set("Content-Encoding", "gzip")
+			body, tag = zipped, a.tag+"-gzip"
+		}
 	}
 	header.Set("ETag", `"`+tag+`"`)
 	r.Header.Del("If-Match") // a page is not changed, and its refusal would be no problem of the contract
