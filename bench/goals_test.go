@@ -27,8 +27,8 @@ func readResults(t *testing.T, folder string, into any) {
 	}
 }
 
-// TestGoals runs all of it, small: every goal has a row. Which are met is not asked of a test. It runs alone, as TestCompare:
-// within the second that pgbench is given, all of its clients must have connected.
+// TestGoals runs all of it, small: every goal has a row. Which are met is not asked of a test. It runs alone, as TestCompare, for
+// its clients are many.
 func TestGoals(t *testing.T) {
 	c := goalsCommand{Server: servertest.Binary(t), Rounds: 1, Duration: time.Second, Flows: 20, Pool: 4, Clients: []int{4},
 		Connections: 70, Settle: 100 * time.Millisecond, Results: t.TempDir()}
