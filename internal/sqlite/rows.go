@@ -56,15 +56,14 @@ const (
 )
 
 func scanFlow(r row, f *flows.Flow) error {
-	var labels string
-	var resumedBy, wait []byte
+	var labels, resumedBy, wait []byte
 	err := r.Scan(&f.ID, &f.Mode, &f.ControllerID, &f.OwnerSessionKey, &f.RequesterOrigin, &f.CurrentStep, &f.Goal,
 		&f.Status, &f.CancelRequested, &f.Revision, &f.StepsTotal, &f.StepsActive, micros{&f.CreatedAt},
 		micros{&f.UpdatedAt}, nullMicros{&f.EndedAt}, &f.CreatedBy, &labels, &resumedBy, &wait, (*[]byte)(&f.State))
 	if err != nil {
 		return err
 	}
-	if f.Labels, err = flows.LoadLabels([]byte(labels)); err != nil {
+	if f.Labels, err = flows.LoadLabels(labels); err != nil {
 		return err
 	}
 	if wait != nil {
