@@ -47,14 +47,33 @@ func drain(r *rig, f *engine.Follower) (seqs []int64) {
 		for _, e := range events {
 			seqs = append(seqs, e.Seq)
 		}
-		select {
-		case <-more:
-		default:
-			if len(events) == 0 {
-				return seqs
-			}
+		if !woken(more) && len(events) == 0 {
+			return seqs
 		}
 	}
+}
+
+// woken reports whether a follower is to call Take again.
+func woken(more <-chan struct{}) bool {
+	select {
+	case <-more:
+		return true
+	default:
+		return false
+	}
+}
+
+// wantEnded closes the engine, which ends a follower: it is told, and Take says so.
+func wantEnded(r *rig, f *engine.Follower) {
+	r.Helper()
+	_, more, err := f.Take(r.Context())
+	r.want("Take", err, nil)
+	r.want("Close", r.engine.Close(r.Context()), nil)
+	if !woken(more) {
+		r.Error("nobody is told that the engine has stopped")
+	}
+	_, _, err = f.Take(r.Context())
+	r.want("Take after Close", err, engine.ErrStopped)
 }
 
 // recorded are the numbers of the events that match q, as the store has them.
@@ -380,25 +399,19 @@ func TestFollowerThatIsBehindOutlivesTroubleWithTheDatabase(t *testing.T) {
 			r.Fatalf("%d events, stalled %t, %v", len(events), f.Stalled(), err)
 		}
 		after(time.Minute)
-		select {
-		case <-more: // that the feed has found out too
-		default:
+		if !woken(more) { // that the feed has found out too
 			r.Fatal("it is not woken")
 		}
 		if events, more, err = f.Take(r.Context()); err != nil || len(events) > 0 {
 			r.Fatalf("%d events, %v", len(events), err)
 		}
 		after(time.Minute)
-		select {
-		case <-more:
+		if woken(more) {
 			r.Error("it is woken for nothing")
-		default:
 		}
 		s.failPages.Store(false)
 		after(feedPoll)
-		select {
-		case <-more:
-		default:
+		if !woken(more) {
 			r.Error("it is not woken when there is something to read")
 		}
 		wantSeqs(r, "when it can be read", drain(r, f), []int64{1, 2, 3})
@@ -442,9 +455,7 @@ func TestFollowerAsksAgainByItself(t *testing.T) {
 				r.Fatalf("%d events, stalled %t, %v", len(events), f.Stalled(), err)
 			}
 			after(feedPoll)
-			select {
-			case <-more:
-			default:
+			if !woken(more) {
 				r.Fatal("it is not to ask again")
 			}
 		}
@@ -464,16 +475,7 @@ func TestFollowerInTroubleIsEnded(t *testing.T) {
 		_, _, err := f.Take(gone)
 		r.want("Take of a reader that has gone", err, context.Canceled)
 		after(feedPoll)
-		_, more, err := f.Take(r.Context())
-		r.want("Take", err, nil)
-		r.want("Close", r.engine.Close(r.Context()), nil)
-		select {
-		case <-more:
-		default:
-			r.Error("nobody is told that the engine has stopped")
-		}
-		_, _, err = f.Take(r.Context())
-		r.want("Take after Close", err, engine.ErrStopped)
+		wantEnded(r, f)
 	})
 }
 
@@ -504,18 +506,8 @@ func TestCloseEndsFollowing(t *testing.T) {
 	bubble(t, engine.Options{}, func(r *rig) {
 		f := follow(r, r.engine, store.EventQuery{Owners: flows.Everyone})
 		after(feedPoll)
-		_, more, err := f.Take(r.Context())
-		r.want("Take", err, nil)
-		r.want("Close", r.engine.Close(r.Context()), nil)
-		select {
-		case <-more:
-		default:
-			r.Error("nobody is told that the engine has stopped")
-		}
-		if _, _, err = f.Take(r.Context()); !errors.Is(err, engine.ErrStopped) {
-			r.Errorf("Take after Close: %v", err)
-		}
-		_, err = r.engine.Follow(r.Context(), store.EventQuery{Owners: flows.Everyone})
+		wantEnded(r, f)
+		_, err := r.engine.Follow(r.Context(), store.EventQuery{Owners: flows.Everyone})
 		r.want("Follow after Close", err, engine.ErrStopped)
 	})
 }
